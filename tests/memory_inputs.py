@@ -1,0 +1,112 @@
+"""Random but well-behaved inputs of the neural memory operation, for the tests of ``ops``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from titans_core.ops import NeuralMemoryState, neural_memory
+
+TOKEN_NAMES = ("q", "k", "v", "memory_lr", "momentum_decay", "forget_gate")
+
+
+def random_inputs(
+    time: int,
+    *,
+    depth: int,
+    norm: bool,
+    batch: int = 2,
+    heads: int = 2,
+    dim: int = 6,
+    hidden: int = 8,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Leaf tensors with ``requires_grad``, by the names of ``neural_memory``'s parameters.
+
+    The gates keep the recurrence well conditioned over 100 tokens. Stronger forgetting with a
+    LayerNorm lets the weights vanish before they are normalised, and rounding is then amplified
+    in the reference as much as anywhere.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=dtype)
+
+    def uniform(low: float, high: float) -> Tensor:
+        sample = torch.rand(batch, time, heads, generator=generator, dtype=dtype)
+        return low + (high - low) * sample
+
+    widths = [dim, *[hidden] * (depth - 1), dim]
+    inputs: dict[str, Any] = {
+        "q": normalize(normal(batch, time, heads, dim), dim=-1),
+        "k": normalize(normal(batch, time, heads, dim), dim=-1),
+        "v": normal(batch, time, heads, dim),
+        "memory_lr": uniform(0.0, 0.01),
+        "momentum_decay": uniform(0.5, 1.0),
+        "forget_gate": uniform(0.0, 0.02),
+        "initial_weights": tuple(
+            normal(heads, d_in, d_out) / d_in**0.5
+            for d_in, d_out in zip(widths, widths[1:], strict=False)
+        ),
+        "norm": (1 + 0.1 * normal(heads, dim), 0.1 * normal(heads, dim)) if norm else None,
+    }
+    for tensor in flat(inputs).values():
+        tensor.requires_grad_()
+    return inputs
+
+
+def flat(inputs: dict[str, Any]) -> dict[str, Tensor]:
+    """Every tensor among the inputs, by name."""
+    tensors = {}
+    for name, value in inputs.items():
+        if isinstance(value, Tensor):
+            tensors[name] = value
+        elif value is not None:
+            tensors |= {f"{name}[{i}]": tensor for i, tensor in enumerate(value)}
+    return tensors
+
+
+def cut(inputs: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
+    """The tokens ``start <= t < stop``, everything else unchanged."""
+    return {
+        name: value[:, start:stop] if name in TOKEN_NAMES else value
+        for name, value in inputs.items()
+    }
+
+
+def results(y: Tensor, state: NeuralMemoryState, inputs: dict[str, Any]) -> dict[str, Tensor]:
+    """Outputs, final state and the gradient of a fixed random functional of all of them."""
+    named = {"y": y}
+    for part in ("anchor", "weights", "momentum"):
+        named |= {f"{part}[{i}]": tensor for i, tensor in enumerate(getattr(state, part))}
+    generator = torch.Generator().manual_seed(1)
+    objective = torch.stack(
+        [
+            (x * torch.randn(x.shape, generator=generator, dtype=torch.float64)).sum()
+            for x in named.values()
+        ]
+    ).sum()
+    leaves = flat(inputs)
+    gradients = torch.autograd.grad(objective, list(leaves.values()), materialize_grads=True)
+    named |= {f"grad {name}": g for name, g in zip(leaves, gradients, strict=True)}
+    return named
+
+
+def run(inputs: dict[str, Any], implementation: str, **options: Any) -> dict[str, Tensor]:
+    """``results`` of one uncut call."""
+    y, state = neural_memory(**inputs, implementation=implementation, **options)
+    return results(y, state, inputs)
+
+
+def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    """Every named tensor agrees to ``tolerance``, relative to its own largest entry (or 1)."""
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert actual[name].shape == value.shape, name
+        scale = max(1.0, value.detach().abs().max().item())
+        error = (actual[name] - value).detach().abs().max().item() / scale
+        assert error <= tolerance, f"{name}: relative error {error:.2e} > {tolerance:.0e}"

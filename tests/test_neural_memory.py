@@ -1,0 +1,201 @@
+"""Layers, blocks and backbone: streaming, stability, gradients, configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from titans_core import (
+    Backbone,
+    BackboneConfig,
+    LongTermMemory,
+    NeuralMemory,
+    NeuralMemoryConfig,
+    detach_state,
+    map_state,
+    state_from_dict,
+    state_to_dict,
+)
+from titans_core.persistence import load_tree, save_tree
+
+
+def build(kind: str, **options: Any) -> nn.Module:
+    torch.manual_seed(0)
+    config = NeuralMemoryConfig(**{"dim": 12, "num_heads": 2, "chunk_size": 5, **options})
+    if kind == "layer":
+        return NeuralMemory(config).double()
+    if kind == "block":
+        return LongTermMemory(config).double()
+    return Backbone(BackboneConfig(memory=config, num_persistent_tokens=3)).double()
+
+
+def tokens(batch: int = 2, time: int = 30, dim: int = 12) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(batch, time, dim, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("kind", ["layer", "block", "backbone"])
+@pytest.mark.parametrize("depth", [1, 2])
+@settings(max_examples=8, deadline=None)
+@given(cuts=st.lists(st.integers(1, 29), max_size=4, unique=True).map(sorted))
+def test_any_cut_of_a_stream_equals_no_cut(kind: str, depth: int, cuts: list[int]) -> None:
+    module = build(kind, depth=depth)
+    x = tokens()
+    with torch.no_grad():
+        whole, end = module(x)
+        pieces, state = [], None
+        for start, stop in zip([0, *cuts], [*cuts, 30], strict=True):
+            y, state = module(x[:, start:stop], state)
+            pieces.append(y)
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=0, atol=1e-10)
+    leaves: list[Tensor] = []
+    map_state(lambda x: leaves.append(x) or x, end)
+    streamed: list[Tensor] = []
+    map_state(lambda x: streamed.append(x) or x, state)
+    for a, b in zip(streamed, leaves, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", ["layer", "block", "backbone"])
+def test_changing_a_token_moves_nothing_before_it(kind: str) -> None:
+    module = build(kind)
+    x = tokens()
+    changed = x.clone()
+    changed[:, 17] += 1
+    with torch.no_grad():
+        before, after = module(x)[0], module(changed)[0]
+    assert torch.equal(before[:, :17], after[:, :17])
+    assert not torch.equal(before[:, 17:], after[:, 17:])
+
+
+@pytest.mark.parametrize("kind", ["layer", "block", "backbone"])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_every_parameter_learns(kind: str, depth: int) -> None:
+    module = build(kind, depth=depth)
+    y, _ = module(tokens())
+    y.square().sum().backward()
+    idle = [
+        name
+        for name, p in module.named_parameters()
+        if p.grad is None or not p.grad.isfinite().all() or float(p.grad.abs().max()) == 0
+    ]
+    assert idle == []
+
+
+def test_gradients_reach_back_through_a_carried_state_until_it_is_detached() -> None:
+    module = build("backbone")
+    first = tokens().requires_grad_()
+    _, state = module(first)
+    y, _ = module(tokens(time=6), state)
+    (gradient,) = torch.autograd.grad(y.sum(), first)
+    assert gradient.abs().max() > 0
+    y, _ = module(tokens(time=6), detach_state(state))
+    (nothing,) = torch.autograd.grad(y.sum(), first, allow_unused=True)
+    assert nothing is None
+
+
+def test_heads_begin_as_different_memories() -> None:
+    memory = build("layer")
+    for weight in memory.initial_weights:
+        assert not torch.equal(weight[0], weight[1])
+
+
+def test_a_memory_that_repeats_a_pair_learns_it() -> None:
+    # One pair again and again: surprise must shrink and the read-out approach the value.
+    from titans_core.ops import neural_memory
+
+    generator = torch.Generator().manual_seed(0)
+    k = torch.nn.functional.normalize(torch.randn(8, generator=generator), dim=0)
+    v = torch.randn(8, generator=generator)
+    gate = torch.ones(1, 200, 1)
+    weights = [torch.randn(1, 8, 16, generator=generator), torch.randn(1, 16, 8, generator=generator)]
+    y, _ = neural_memory(
+        k.expand(1, 200, 1, 8),
+        k.expand(1, 200, 1, 8),
+        v.expand(1, 200, 1, 8),
+        0.002 * gate,
+        0.5 * gate,
+        0 * gate,
+        weights,
+        chunk_size=4,
+    )
+    error = (y - v).norm(dim=-1).flatten()
+    assert error[-1] < 0.01 * error[0]
+
+
+def test_a_frozen_memory_stays_at_its_learned_start() -> None:
+    module = build("layer", test_time_learning=False)
+    _, state = module(tokens())
+    for now, start in zip(state.memory.weights, module.initial_weights, strict=True):
+        assert torch.equal(now, start.expand_as(now))
+    live = build("layer")
+    _, state = live(tokens())
+    assert not torch.equal(state.memory.weights[0][0], live.initial_weights[0])
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("chunk_size", [1, 4, 16, 64, 256])
+def test_strongly_correlated_tokens_stay_bounded_at_default_gates(
+    depth: int, chunk_size: int
+) -> None:
+    torch.manual_seed(0)
+    memory = NeuralMemory(NeuralMemoryConfig(dim=16, depth=depth, chunk_size=chunk_size))
+    x = torch.randn(1, 1, 16) + 0.05 * torch.randn(1, 8192, 16)
+    with torch.no_grad():
+        y, state = memory(x)
+    assert y.isfinite().all()
+    # The gated, normalised output is of order one by construction; the weights must not run away.
+    assert y.abs().max() < 10
+    for now, start in zip(state.memory.weights, memory.initial_weights, strict=True):
+        assert now.norm() < 5 * start.norm()
+
+
+def test_a_state_survives_the_disk_bit_for_bit(tmp_path: Any) -> None:
+    module = build("backbone")
+    x = tokens()
+    with torch.no_grad():
+        _, state = module(x[:, :13])
+        save_tree(tmp_path / "state", state_to_dict(state), kind="state")
+        restored = state_from_dict(load_tree(tmp_path / "state", kind="state"))
+        assert restored.blocks[0].memory.offset == state.blocks[0].memory.offset == (13 + 3) % 5
+        expected, _ = module(x[:, 13:], state)
+        actual, _ = module(x[:, 13:], restored)
+    assert torch.equal(actual, expected)
+
+
+def test_a_state_of_a_newer_format_is_refused() -> None:
+    tree = {**state_to_dict(build("backbone")(tokens())[1]), "format_version": 99}
+    with pytest.raises(ValueError, match="format_version 99; this version of titans_core reads 1"):
+        state_from_dict(tree)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dim": 0}, "`dim` of NeuralMemoryConfig must be an int >= 1; got 0"),
+        ({"dim": 12.0}, "`dim` of NeuralMemoryConfig must be an int >= 1; got 12.0"),
+        ({"dim": 12, "num_heads": 5}, "must be a multiple of num_heads=5; got 12"),
+        ({"dim": 8, "depth": 5}, "`depth` of NeuralMemoryConfig must be at most 4; got 5"),
+        ({"dim": 8, "activation": "tanh"}, "`activation` .* got 'tanh'"),
+        ({"dim": 8, "max_memory_lr": float("nan")}, "`max_memory_lr` .* got nan"),
+    ],
+)
+def test_a_bad_configuration_names_the_field(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NeuralMemoryConfig(**options)
+
+
+def test_an_unknown_option_fails_at_construction() -> None:
+    with pytest.raises(TypeError, match="chunksize"):
+        NeuralMemoryConfig(dim=8, chunksize=4)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("shape", [(2, 12), (2, 0, 12), (2, 5, 11)])
+def test_the_backbone_refuses_tokens_of_another_shape(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"x must have shape \(B, T >= 1, 12\)"):
+        build("backbone")(torch.zeros(*shape, dtype=torch.float64))

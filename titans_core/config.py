@@ -1,0 +1,123 @@
+"""Small frozen configurations, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from titans_core.ops.memory_mlp import ACTIVATIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuralMemoryConfig:
+    """One layer of neural long-term memory.
+
+    Parameters
+    ----------
+    dim : int
+        Width of the tokens; heads share it equally.
+    num_heads : int
+        Independent memories, each on ``dim / num_heads`` channels.
+    depth : int
+        Layers of the memory MLP, 1 (a matrix) to 4.
+    expansion : int
+        Width of the memory's hidden layers, in multiples of its input.
+    chunk_size : int
+        Tokens that share one anchor. Part of the maths: it changes the result.
+    conv_width : int
+        Taps of the causal depthwise convolution on queries, keys and values; 1 leaves it out.
+    activation : {"silu", "gelu"}
+        Between the memory's layers.
+    residual, norm : bool, optional
+        Residual around the memory MLP and LayerNorm on its output. None: as the paper's MLP
+        memory, on for depth >= 2, off for a matrix.
+    max_memory_lr : float
+        Upper end of the learned step, in units that are stable for every chunk size:
+        ``theta_t = sigmoid(.) * max_memory_lr / chunk_size``.
+    normalize_momentum : bool
+        Multiply the step by ``1 - eta_t``, so that what a surprise adds in the end does not
+        depend on how long momentum carries it.
+    test_time_learning : bool
+        False freezes the memory at M_0: the ablation that shows what learning at test time adds.
+    """
+
+    dim: int
+    num_heads: int = 1
+    depth: int = 2
+    expansion: int = 2
+    chunk_size: int = 16
+    conv_width: int = 4
+    activation: str = "silu"
+    residual: bool | None = None
+    norm: bool | None = None
+    max_memory_lr: float = 1.0
+    normalize_momentum: bool = True
+    test_time_learning: bool = True
+
+    def __post_init__(self) -> None:
+        _check_integers(self, dim=1, num_heads=1, depth=1, expansion=1, chunk_size=1, conv_width=1)
+        if self.depth > 4:
+            raise ValueError(f"`depth` of NeuralMemoryConfig must be at most 4; got {self.depth}.")
+        if self.dim % self.num_heads:
+            raise ValueError(
+                f"`dim` of NeuralMemoryConfig must be a multiple of num_heads={self.num_heads}; "
+                f"got {self.dim}."
+            )
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(
+                f"`activation` of NeuralMemoryConfig must be one of {sorted(ACTIVATIONS)}; "
+                f"got {self.activation!r}."
+            )
+        if not 0 < self.max_memory_lr < float("inf"):
+            raise ValueError(
+                "`max_memory_lr` of NeuralMemoryConfig must be a finite float > 0; "
+                f"got {self.max_memory_lr!r}."
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one head."""
+        return self.dim // self.num_heads
+
+    @property
+    def has_residual(self) -> bool:
+        """``residual`` with its default resolved."""
+        return self.depth >= 2 if self.residual is None else self.residual
+
+    @property
+    def has_norm(self) -> bool:
+        """``norm`` with its default resolved."""
+        return self.depth >= 2 if self.norm is None else self.norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """A stack of memory-only blocks behind persistent memory tokens.
+
+    Parameters
+    ----------
+    memory : NeuralMemoryConfig
+        The memory of every block; its ``dim`` is the width of the stack.
+    num_blocks : int
+        Blocks; 0 leaves only the final normalisation (the ablation "no memory").
+    num_persistent_tokens : int
+        Learned, input-independent tokens read before a stream begins.
+    mlp_expansion : int
+        Hidden width of each block's SwiGLU, in multiples of ``dim``.
+    """
+
+    memory: NeuralMemoryConfig
+    num_blocks: int = 2
+    num_persistent_tokens: int = 4
+    mlp_expansion: int = 2
+
+    def __post_init__(self) -> None:
+        _check_integers(self, num_blocks=0, num_persistent_tokens=0, mlp_expansion=1)
+
+
+def _check_integers(config: object, **least: int) -> None:
+    for name, lowest in least.items():
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < lowest:
+            raise ValueError(
+                f"`{name}` of {type(config).__name__} must be an int >= {lowest}; got {value!r}."
+            )

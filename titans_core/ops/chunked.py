@@ -1,0 +1,118 @@
+"""The exact dual form: a whole chunk at once, no per-token weights (``ops/README.md``, section 2).
+
+Inside a chunk every surprise is taken at the same anchor and is an outer product, so what token
+t reads is a gated mix of three products: with the chunk's start weights, with its start momentum,
+and a causal linear attention over the chunk's own keys and errors.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm, backward_signals, finish
+from titans_core.ops.state import NeuralMemoryState
+
+# Added to a decay before its logarithm: invisible beside 1 in that dtype, and it keeps value and
+# gradient right where a gate is exactly 0 or 1.
+_TINY = {torch.float32: 1e-20, torch.float64: 1e-60}
+# Decays below exp(floor) become exact zeros: subnormal numbers would make a CPU several times
+# slower, and what they would add is far below rounding.
+_LOG_FLOOR = {torch.float32: -60.0, torch.float64: -500.0}
+
+
+def neural_memory_chunked(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    memory_lr: Tensor,
+    momentum_decay: Tensor,
+    forget_gate: Tensor,
+    state: NeuralMemoryState,
+    *,
+    chunk_size: int,
+    form: MemoryForm,
+) -> tuple[Tensor, NeuralMemoryState]:
+    """Same contract and same result as the reference, in plain torch; differentiable by autograd."""
+    tiny = _TINY[q.dtype]
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
+    theta = memory_lr.transpose(1, 2)  # (B, H, T)
+    log_carry = torch.log(momentum_decay.transpose(1, 2) + tiny)
+    log_keep = torch.log(1 - forget_gate.transpose(1, 2) + tiny)
+
+    outputs = []
+    start = 0
+    while start < q.shape[2]:
+        # The first piece may only complete a chunk that an earlier call opened.
+        stop = min(start + chunk_size - state.offset, q.shape[2])
+        tokens = (x[:, :, start:stop] for x in (q, k, v, theta, log_carry, log_keep))
+        y, state = _advance(*tokens, state, chunk_size, form)
+        outputs.append(y)
+        start = stop
+    return torch.cat(outputs, dim=2).transpose(1, 2), state
+
+
+def _advance(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    theta: Tensor,
+    log_carry: Tensor,
+    log_keep: Tensor,
+    state: NeuralMemoryState,
+    chunk_size: int,
+    form: MemoryForm,
+) -> tuple[Tensor, NeuralMemoryState]:
+    """Take b tokens that share one anchor: read them all, then move weights and momentum by b."""
+    keep = _decay_matrix(log_keep)  # D: what is left at token t of what was in M after token k
+    carry = _decay_matrix(log_carry) * theta[..., None, :]  # E diag(theta)
+    keep_start = _exp(log_keep.cumsum(-1))  # beta
+    carry_start = _exp(log_carry.cumsum(-1))  # m
+    momentum_read = (keep @ carry_start[..., None]).squeeze(-1)  # f = D m
+    token_read = keep @ carry  # G = D E diag(theta), lower triangular
+
+    inputs, deltas = backward_signals(state.anchor, k, v, form)
+    activate, _ = ACTIVATIONS[form.activation]
+    hidden, weights, momentum = q, [], []
+    for layer, (w, s, a, delta) in enumerate(
+        zip(state.weights, state.momentum, inputs, deltas, strict=True)
+    ):
+        if layer > 0:
+            hidden = activate(hidden)
+        hidden = (
+            keep_start[..., None] * (hidden @ w)
+            + momentum_read[..., None] * (hidden @ s)
+            - (hidden @ a.mT * token_read) @ delta
+        )
+        weights.append(
+            keep_start[..., -1:, None] * w
+            + momentum_read[..., -1:, None] * s
+            - a.mT @ (token_read[..., -1, :, None] * delta)
+        )
+        momentum.append(
+            carry_start[..., -1:, None] * s - a.mT @ (carry[..., -1, :, None] * delta)
+        )
+
+    offset = state.offset + q.shape[2]
+    closed = offset == chunk_size
+    new_weights = tuple(weights)
+    anchor = new_weights if closed else state.anchor
+    new_state = NeuralMemoryState(anchor, new_weights, tuple(momentum), 0 if closed else offset)
+    return finish(hidden, q, form), new_state
+
+
+def _decay_matrix(log_decay: Tensor) -> Tensor:
+    """``(..., b)`` -> ``(..., b, b)``: entry (t, k) is the decay over tokens k+1..t, 0 above.
+
+    Each column sums its own segment, so that no difference of long sums loses digits.
+    """
+    b = log_decay.shape[-1]
+    below = torch.ones(b, b, dtype=torch.bool, device=log_decay.device).tril(-1)
+    segments = log_decay[..., None].expand(*log_decay.shape, b).masked_fill(~below, 0).cumsum(-2)
+    return _exp(segments).tril()
+
+
+def _exp(log_decay: Tensor) -> Tensor:
+    """Exponential with an exact zero in place of anything that might be subnormal."""
+    floor = _LOG_FLOOR[log_decay.dtype]
+    return torch.exp(log_decay.masked_fill(log_decay < floor, -torch.inf))

@@ -1,0 +1,1 @@
+"""Time-series forecasting with a Titans neural memory that keeps learning as rows arrive."""

@@ -1,0 +1,106 @@
+"""A fitted forecaster as a tree of numbers and tensors, and back: what ``save`` writes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from titans_core import BackboneConfig, NeuralMemoryConfig, state_from_dict, state_to_dict
+from titans_core.persistence import load_tree, save_tree
+from titans_core.training_config import TrainingConfig, TrainingHistory
+from titans_ts.adaptation import Stream
+from titans_ts.frames import Layout
+from titans_ts.linear import LinearPart
+from titans_ts.model import Model, Scaler
+from titans_ts.network import ForecastNetwork
+from titans_ts.residual import Admission, Residual, median_index
+from titans_ts.windows import PatchClock
+
+if TYPE_CHECKING:
+    from titans_ts.forecaster import TitansForecaster
+
+KIND = "TitansForecaster"
+
+
+def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
+    """Write a fitted forecaster to one file."""
+    model, stream, history = forecaster.model_, forecaster._stream, forecaster.training_history_
+    network = model.residual.network
+    params = forecaster.get_params()
+    params["quantile_levels"] = tuple(float(level) for level in params["quantile_levels"])
+    for name in ("backbone", "training"):
+        params[name] = None if params[name] is None else asdict(params[name])
+    tree = {
+        "params": params,
+        "layout": forecaster._layout.to_dict(),
+        "last_time": forecaster._last_time,
+        "history": None if history is None else asdict(history),
+        "levels": model.levels,
+        "scaler": vars(model.scaler),
+        "clock": asdict(model.clock),
+        "residual": {
+            "spread": model.residual.spread,
+            "fresh": vars(model.residual.fresh),
+            "carried": vars(model.residual.carried),
+            "network": None if network is None else dict(network.state_dict()),
+        },
+        "stream": {
+            "linear": vars(stream.linear),
+            "recent": stream.recent,
+            "capacity": stream.capacity,
+            "position": stream.position,
+            "patches": stream.patches,
+            "memory": None if stream.memory is None else state_to_dict(stream.memory),
+        },
+    }
+    save_tree(path, tree, kind=KIND)
+
+
+def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
+    """Fill a new forecaster with what ``save_forecaster`` wrote."""
+    tree = load_tree(path, kind=KIND)
+    params = tree["params"]
+    if params["backbone"] is not None:
+        params["backbone"] = _backbone(params["backbone"])
+    if params["training"] is not None:
+        params["training"] = TrainingConfig(**params["training"])
+    forecaster.set_params(**params)
+    forecaster._layout = Layout.from_dict(tree["layout"])
+    forecaster._last_time = tree["last_time"]
+    history = tree["history"]
+    forecaster.training_history_ = None if history is None else TrainingHistory(**history)
+
+    linear = LinearPart(**tree["stream"].pop("linear"))
+    memory = tree["stream"].pop("memory")
+    forecaster._stream = Stream(
+        linear=linear,
+        memory=None if memory is None else state_from_dict(memory),
+        **tree["stream"],
+    )
+    scaler, clock = Scaler(**tree["scaler"]), PatchClock(**tree["clock"])
+    stored = tree["residual"]
+    network = None
+    if stored["network"] is not None:
+        network = ForecastNetwork(
+            forecaster.effective_backbone,
+            channels=len(scaler.level),
+            context_length=clock.context_length,
+            prediction_length=linear.weights.shape[2],
+            patch_length=clock.patch_length,
+            median_index=median_index(tree["levels"]),
+            spread=torch.from_numpy(stored["spread"]).float(),
+        )
+        network.load_state_dict(stored["network"])
+        network.eval()
+    residual = Residual(
+        network, stored["spread"], Admission(**stored["fresh"]), Admission(**stored["carried"])
+    )
+    forecaster.model_ = Model(scaler, residual, clock, tree["levels"])
+    forecaster.n_features_in_ = len(scaler.level)
+
+
+def _backbone(stored: dict[str, Any]) -> BackboneConfig:
+    return BackboneConfig(**{**stored, "memory": NeuralMemoryConfig(**stored["memory"])})

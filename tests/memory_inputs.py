@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def random_inputs(
         "forget_gate": uniform(0.0, 0.02),
         "initial_weights": tuple(
             normal(heads, d_in, d_out) / d_in**0.5
-            for d_in, d_out in zip(widths, widths[1:], strict=False)
+            for d_in, d_out in pairwise(widths)
         ),
         "norm": (1 + 0.1 * normal(heads, dim), 0.1 * normal(heads, dim)) if norm else None,
     }

@@ -113,7 +113,10 @@ def test_a_memory_that_repeats_a_pair_learns_it() -> None:
     k = torch.nn.functional.normalize(torch.randn(8, generator=generator), dim=0)
     v = torch.randn(8, generator=generator)
     gate = torch.ones(1, 200, 1)
-    weights = [torch.randn(1, 8, 16, generator=generator), torch.randn(1, 16, 8, generator=generator)]
+    weights = [
+        torch.randn(1, 8, 16, generator=generator),
+        torch.randn(1, 16, 8, generator=generator),
+    ]
     y, _ = neural_memory(
         k.expand(1, 200, 1, 8),
         k.expand(1, 200, 1, 8),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -13,8 +14,9 @@ from titans_core.config import NeuralMemoryConfig
 from titans_core.ops import neural_memory
 from titans_core.state import MemoryLayerState
 
-# Gates before training: forget 1 % a token, carry 90 % of past surprise, a tenth of the largest step
-# (at half of it the first layer of a deep memory was seen to swell eightfold on correlated tokens).
+# Gates before training: forget 1 % a token, carry 90 % of past surprise, take a tenth of the
+# largest step (at half of it the first layer of a deep memory was seen to swell eightfold on
+# correlated tokens).
 INITIAL_FORGET_GATE = 0.01
 INITIAL_MOMENTUM_DECAY = 0.9
 INITIAL_STEP = 0.1
@@ -53,7 +55,7 @@ class NeuralMemory(nn.Module):
         self.gate_projection = nn.Linear(dim, 3 * heads)
         widths = [head_dim, *[config.expansion * head_dim] * (config.depth - 1), head_dim]
         self.initial_weights = nn.ParameterList(
-            torch.empty(heads, d_in, d_out) for d_in, d_out in zip(widths, widths[1:], strict=False)
+            torch.empty(heads, d_in, d_out) for d_in, d_out in pairwise(widths)
         )
         self.norm_gain = nn.Parameter(torch.ones(heads, head_dim)) if config.has_norm else None
         self.norm_bias = nn.Parameter(torch.zeros(heads, head_dim)) if config.has_norm else None
@@ -83,7 +85,7 @@ class NeuralMemory(nn.Module):
             self.qkv_projection(x), None if state is None else state.conv_tail
         )
         q, k, v = (
-            part.unflatten(-1, (config.num_heads, config.head_dim))
+            part.reshape(*part.shape[:-1], config.num_heads, config.head_dim)
             for part in functional.silu(projected).chunk(3, dim=-1)
         )
         memory_lr, momentum_decay, forget_gate = self._gates(x)
@@ -99,9 +101,7 @@ class NeuralMemory(nn.Module):
             chunk_size=config.chunk_size,
             activation=config.activation,
             residual=config.has_residual,
-            norm=None
-            if self.norm_gain is None
-            else (self.norm_gain, cast(Tensor, self.norm_bias)),
+            norm=None if self.norm_gain is None else (self.norm_gain, cast(Tensor, self.norm_bias)),
         )
         y = self.output_norm(y).flatten(-2) * functional.silu(self.output_gate(x))
         return self.output_projection(y), MemoryLayerState(memory, conv_tail)

@@ -1,4 +1,4 @@
-"""``TitansForecaster``: the facade. It checks, stores and translates; the work is done elsewhere."""
+"""``TitansForecaster``: the facade. It checks, stores and translates; others do the work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numbers
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,7 +16,6 @@ from titans_core.training_config import TrainingConfig
 from titans_ts.adaptation import Stream
 from titans_ts.frames import (
     Layout,
-    Table,
     advance_time,
     check_follows,
     check_same_columns,
@@ -25,8 +25,8 @@ from titans_ts.frames import (
 )
 from titans_ts.linear import choose_linear, refit_linear
 from titans_ts.model import Model, Scaler, at_levels
-from titans_ts.residual import fit_residual
 from titans_ts.model_file import load_forecaster, save_forecaster
+from titans_ts.residual import fit_residual
 from titans_ts.windows import Array, PatchClock
 
 DEFAULT_BACKBONE = BackboneConfig(memory=NeuralMemoryConfig(dim=32), num_blocks=1)
@@ -34,17 +34,16 @@ DEFAULT_TRAINING = TrainingConfig(max_steps=200, validate_every=25, patience=4)
 QUANTILE_LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
-def _count(value: object) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1
+def _count(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
 
 
 def _levels(value: Any) -> bool:
-    levels = np.asarray(value, dtype=object)
+    levels = list(value) if np.ndim(value) == 1 else []
     return (
-        levels.ndim == 1
-        and all(isinstance(x, numbers.Real) and 0 < x < 1 for x in levels)
+        all(isinstance(x, numbers.Real) and 0 < float(x) < 1 for x in levels)
         and 0.5 in levels
-        and all(a < b for a, b in zip(levels, levels[1:], strict=False))
+        and all(a < b for a, b in pairwise(levels))
     )
 
 
@@ -159,8 +158,8 @@ class TitansForecaster:
         self.random_state = random_state
         self.progress = progress
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's parameters (none of them is an estimator; ``deep`` is idle)."""
+    def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002  # sklearn's signature
+        """Return the constructor's parameters (none is an estimator, so ``deep`` is idle)."""
         return parameters.get_params(self)
 
     def set_params(self, **params: Any) -> TitansForecaster:
@@ -276,14 +275,15 @@ class TitansForecaster:
         """
         layout, last_time, (_, quantiles) = self._forecast(prediction_length, context)
         known = self.model_.levels
-        wanted = known if levels is None else np.asarray(levels, dtype=float).reshape(-1)
+        wanted: Array = known if levels is None else np.asarray(levels, dtype=float).reshape(-1)
         outside = wanted[~((wanted >= known[0]) & (wanted <= known[-1]))]
         if len(outside) or not len(wanted):
             raise ValueError(
                 f"levels must lie within the fitted quantile_levels [{known[0]:g}, {known[-1]:g}]; "
                 f"got {outside.tolist()}. Fit with wider quantile_levels for more."
             )
-        return write_quantiles(layout, last_time, at_levels(quantiles, known, wanted), wanted)
+        quantiles = at_levels(quantiles, known, wanted)
+        return write_quantiles(layout, last_time, quantiles, wanted.tolist())
 
     def update(self, y_new: Any, learn: bool = True) -> TitansForecaster:
         """Take in the rows that follow: move the forecast origin, and learn from them.
@@ -331,10 +331,10 @@ class TitansForecaster:
             The snapshot is of another fit.
         """
         self._check_fitted("restore")
-        if not isinstance(snapshot, Snapshot) or snapshot.model is not self.model_:
+        if getattr(snapshot, "model", None) is not self.model_:
             raise ValueError(
-                "snapshot must come from snapshot() of this forecaster since its last fit; "
-                f"got {type(snapshot).__name__!r} of another. Use save() and load() across fits."
+                "snapshot must come from snapshot() of this forecaster since its last fit; got one "
+                "of another, or no snapshot at all. Use save() and load() across fits."
             )
         self._stream, self._last_time = snapshot.stream.copy(), snapshot.last_time
         return self

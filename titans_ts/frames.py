@@ -29,6 +29,7 @@ __all__ = [
     "write_quantiles",
 ]
 
+Kind = Literal["numpy", "series", "pandas", "polars"]
 Label = str | int | None
 Time = str | int | None  # ISO 8601 (of a period: its start), a row number, or no time at all
 
@@ -96,7 +97,7 @@ class Layout:
         Resolution and time zone of time stamps.
     """
 
-    kind: Literal["numpy", "series", "pandas", "polars"]
+    kind: Kind
     columns: tuple[Label, ...]
     columns_name: Label = None
     ndim: Literal[1, 2] = 2
@@ -163,8 +164,8 @@ def read_table(
 
     Notes
     -----
-    The step is that of the index, else inferred. From two stamps that is a fixed duration, and from
-    Monday to Friday a day: show more rows, or give the index a `freq`, for months and business days.
+    The step is that of the index, else inferred: from two stamps a fixed duration, from Monday to
+    Friday a day. For months and business days show more rows, or give the index a `freq`.
 
     Examples
     --------
@@ -183,9 +184,9 @@ def read_table(
         )
     else:
         values, times, found = (_read_numpy if kind == "numpy" else _read_pandas)(y, name)
-    for size, what in zip(values.shape, ("rows", "columns of values"), strict=True):
-        if size == 0:
-            raise ValueError(f"{name} has no {what}; needs at least one.")
+    if not values.size:
+        lacking = "rows" if found.columns else "columns of values"
+        raise ValueError(f"{name} has no {lacking}; needs at least one.")
     first = last = None
     if times is not None:
         known = layout.step if layout is not None and layout.axis == found.axis else None
@@ -204,7 +205,8 @@ def check_same_columns(layout: Layout, table: Table, name: str = "context") -> T
     if "numpy" in (layout.kind, table.layout.kind) or None in ours + theirs:
         if len(ours) == len(theirs):
             return table
-        hint = f" For a single row, pass {name}[None, :]." if table.layout.ndim == 1 else ""
+        flat = table.layout.kind == "numpy" and table.layout.ndim == 1
+        hint = f" For a single row, pass {name}[None, :]." if flat else ""
         raise ValueError(
             f"{name} has {len(theirs)} column(s); the forecaster was fitted on {len(ours)}.{hint}"
         )
@@ -273,7 +275,9 @@ def write_point(layout: Layout, last_time: Time, values: Array) -> Any:
     return pd.DataFrame(values, index=index, columns=columns)
 
 
-def write_quantiles(layout: Layout, last_time: Time, values: Array, levels: Sequence[float]) -> Any:
+def write_quantiles(
+    layout: Layout, last_time: Time, values: Array, levels: Sequence[float] | Array
+) -> Any:
     """Return quantiles (P, C, Q) in the kind of the series, its times continued.
 
     An array stays one, (P, Q) if the series is 1-d. pandas: columns (column, level), or the levels
@@ -295,26 +299,24 @@ def write_quantiles(layout: Layout, last_time: Time, values: Array, levels: Sequ
     return pd.DataFrame(flat, index=_pandas_index(layout, last_time, len(values)), columns=columns)
 
 
-def _is(y: Any, library: str, kind: str) -> bool:
-    """Whether `y` is of a library, without importing it: were it so, the library would be loaded."""
-    module = sys.modules.get(library)
-    return module is not None and isinstance(y, getattr(module, kind))
-
-
-def _kind_of(y: Any, name: str) -> Literal["numpy", "series", "pandas", "polars"]:
-    if _is(y, "pandas", "DataFrame"):
-        return "pandas"
-    if _is(y, "pandas", "Series"):
-        return "series"
-    if _is(y, "polars", "DataFrame"):
-        return "polars"
+def _kind_of(y: Any, name: str) -> Kind:
+    kinds: dict[Kind, tuple[str, str]] = {
+        "pandas": ("pandas", "DataFrame"),
+        "series": ("pandas", "Series"),
+        "polars": ("polars", "DataFrame"),
+    }
+    for kind, (library, class_name) in kinds.items():
+        module = sys.modules.get(library)  # were `y` of this library, it would have been imported
+        if module is not None and isinstance(y, getattr(module, class_name)):
+            return kind
     in_polars = type(y).__module__.startswith("polars")  # its Series has __array__ too
     if isinstance(y, (list, tuple)) or (hasattr(y, "__array__") and not in_polars):
         return "numpy"
+    got = type(y).__name__
     cures = {"Series": f" Pass {name}.to_frame().", "LazyFrame": f" Pass {name}.collect()."}
     raise TypeError(
         f"{name} must be a numpy array, a list of numbers, a pandas Series or DataFrame, or a "
-        f"polars DataFrame; got {type(y).__name__}." + in_polars * cures.get(type(y).__name__, "")
+        f"polars DataFrame; got {got}." + (cures.get(got, "") if in_polars else "")
     )
 
 
@@ -324,7 +326,8 @@ def _cure(problem: str, layout: Layout, name: str, column: Label = None) -> str:
 
 
 def _read_numpy(y: Any, name: str) -> tuple[Array, Any, Layout]:
-    if isinstance(y, np.ma.MaskedArray):  # what is masked must not count as data
+    if isinstance(y, np.ma.MaskedArray) and y.dtype.kind in "iuf":
+        # What is masked must not count as data.
         y = y.astype(float).filled(np.nan)  # type: ignore[attr-defined]  # numpy 2.4 has it untyped
     try:
         array = np.asarray(y)
@@ -339,7 +342,8 @@ def _read_numpy(y: Any, name: str) -> tuple[Array, Any, Layout]:
             f"{name} must hold real numbers; got dtype {array.dtype}. Convert it, e.g. "
             f"numpy.asarray({name}, dtype=float)."
         )
-    values = np.array(array.reshape(len(array), -1 if array.size else array.shape[-1]), float)
+    values = np.array(array, dtype=np.float64, order="C")
+    values = values[:, None] if array.ndim == 1 else values
     columns = tuple(range(values.shape[1]))
     return values, None, Layout(kind="numpy", columns=columns, ndim=1 if array.ndim == 1 else 2)
 
@@ -347,13 +351,13 @@ def _read_numpy(y: Any, name: str) -> tuple[Array, Any, Layout]:
 def _read_pandas(y: Any, name: str) -> tuple[Array, Any, Layout]:
     import pandas as pd
 
-    one, times, where = isinstance(y, pd.Series), y.index, f"the index of {name}"
+    one, times = isinstance(y, pd.Series), y.index
     found = Layout(
         kind="series" if one else "pandas",
         columns=tuple(_label(c, name) for c in ([y.name] if one else y.columns.tolist())),
         columns_name=None if one else _label(y.columns.name, name),
         ndim=1 if one else 2,
-        time_name=_label(times.name, where),
+        time_name=_label(times.name, name),
     )
     dtypes = [y.dtype] if one else list(y.dtypes)
     _check_columns(found, dtypes, [dtype.kind in "iuf" for dtype in dtypes], name)
@@ -367,7 +371,7 @@ def _read_pandas(y: Any, name: str) -> tuple[Array, Any, Layout]:
             times.tz_convert(zone) if zone else None
         except (KeyError, ValueError) as error:
             raise TypeError(
-                f"the time zone of {where}, {times.tz}, has no name to find it by again. Convert "
+                f"the time zone of {name}, {times.tz}, has no name to find it by again. Convert "
                 f"it, e.g. {name}.tz_convert('UTC')."
             ) from error
         found = replace(found, time="datetime", unit=times.unit, timezone=zone)
@@ -376,9 +380,9 @@ def _read_pandas(y: Any, name: str) -> tuple[Array, Any, Layout]:
         found = replace(found, time="range" if is_range else str(times.dtype))
     else:
         raise TypeError(
-            f"{where} must be a DatetimeIndex, a PeriodIndex or integers; got dtype {times.dtype}. "
-            f"Parse it, {name}.index = pandas.to_datetime({name}.index), or number the rows, "
-            f"{name}.reset_index(drop=True)."
+            f"the index of {name} must be a DatetimeIndex, a PeriodIndex or integers; got dtype "
+            f"{times.dtype}. Parse it, {name}.index = pandas.to_datetime({name}.index), or number "
+            f"the rows, {name}.reset_index(drop=True)."
         )
     return np.array(values, order="C"), times, found
 
@@ -401,7 +405,9 @@ def _read_polars(y: Any, time_column: str | None, name: str) -> tuple[Array, Any
     found = Layout(kind="polars", columns=columns, time_name=time_column)
     dtypes = [y.schema[c] for c in columns]
     _check_columns(found, dtypes, [dtype.is_numeric() for dtype in dtypes], name)
-    values = np.array(y.select(columns).cast(pl.Float64).to_numpy(), order="C")
+    values = np.empty((y.height, len(columns)))
+    for i, column in enumerate(columns):
+        values[:, i] = y[column].cast(pl.Float64).to_numpy()
     if time_column is None:
         return values, None, found
 
@@ -413,27 +419,23 @@ def _read_polars(y: Any, time_column: str | None, name: str) -> tuple[Array, Any
             f"the time column {time_column!r} of {name} must be Date, Datetime or integer; got "
             f"{dtype}. {_cure('text', found, name, time_column)}"
         )
-    if times.null_count():
-        row, cure = times.is_null().arg_max(), _cure("untimed", found, name, time_column)
-        raise ValueError(f"{name} has no time at row {row}. {cure}")
     if dtype.is_integer():
         return values, pd.Index(times.to_numpy()), replace(found, time=str(dtype))
-    # Ticks since 1970 in UTC, whatever the zone; a date is a time stamp at midnight.
-    unit, zone = getattr(dtype, "time_unit", "us"), getattr(dtype, "time_zone", None)
-    ticks = times.cast(pl.Datetime(unit)).to_physical().to_numpy()
-    index = pd.DatetimeIndex(ticks.astype(f"datetime64[{unit}]"))
+    unit: Any = getattr(dtype, "time_unit", "us")  # a date is a time stamp at midnight
+    zone = getattr(dtype, "time_zone", None)
+    index = pd.DatetimeIndex(times.cast(pl.Datetime(unit)).to_numpy())
     index = index if zone is None else index.tz_localize("UTC").tz_convert(zone)
     time = "date" if dtype == pl.Date else "datetime"
     return values, index, replace(found, time=time, unit=unit, timezone=zone)
 
 
-def _label(label: Any, where: str) -> Label:
-    """Check that a name survives JSON, so that a saved forecaster matches the same columns."""
+def _label(label: Any, name: str) -> Label:
+    """Check that a label survives JSON, so that a saved forecaster matches the same columns."""
     label = label.item() if isinstance(label, np.generic) else label
     if label is not None and not isinstance(label, (str, int)):
         raise TypeError(
-            f"names must be str or int; got {label!r} in {where}. Rename it, e.g. by "
-            f"{where}.columns.map(str), or join a MultiIndex: .map('_'.join)."
+            f"the names of columns and index of {name} must be str or int; got {label!r}. Rename, "
+            f"e.g. {name}.columns = {name}.columns.map(str)."
         )
     return label
 
@@ -446,7 +448,7 @@ def _check_columns(layout: Layout, dtypes: list[Any], numeric: list[bool], name:
             f"column per series: {_cure('long', layout, name)}"
         )
     for i, (column, dtype) in enumerate(zip(columns, dtypes, strict=True)):
-        if column in columns[:i] or (column is None and layout.kind != "series"):
+        if column in columns[:i]:
             raise ValueError(
                 f"{name} must have a name of its own for each column; got {column!r} at positions "
                 f"{columns.index(column)} and {i}. Rename or drop one."
@@ -464,7 +466,7 @@ def _check_finite(values: Array, times: Any, layout: Layout, name: str) -> None:
             row, column = np.argwhere(bad)[0]
             when = "" if times is None else f" ({_show(_scalar(times[row]))})"
             raise ValueError(
-                f"{name} has {count} {problem} value{'s' * (count > 1)}; first in column "
+                f"{name} has {count} {problem} value{'s' if count > 1 else ''}; first in column "
                 f"{layout.columns[column]!r} at row {row}{when}. {_cure(problem, layout, name)}"
             )
 
@@ -480,30 +482,31 @@ def _check_times(times: Any, layout: Layout, known: str | int | None, name: str)
 
     if times.hasnans:
         fail("untimed", f"{name} has no time at row {np.argmax(times.isna())}")
-    gaps = np.diff(np.asarray(times.astype("int64")))
-    row = int(np.argmin(gaps)) if len(gaps) else 0
-    if len(gaps) and gaps[row] < 0:
-        row = int(np.argmax(gaps < 0))
-        fail("unsorted", f"the times of {name} are not sorted: {show(row + 1)} after {show(row)}")
-    if len(gaps) and gaps[row] == 0:
-        fail("duplicated", f"the times of {name} are duplicated, first {show(row)} and {row + 1}")
+    ticks = np.asarray(times.astype("int64"))
+    gaps = np.diff(ticks)
+    for problem, bad in {"unsorted": gaps < 0, "duplicated": gaps == 0}.items():
+        if bad.any():
+            row = int(np.argmax(bad))
+            fail(problem, f"the times of {name} are {problem}: {show(row)}, then {show(row + 1)}")
     step = known if known is not None else _infer_step(times, layout, gaps)
     if step is None:
         fail("single", f"{name} has a single row, which does not tell the time step")
     layout = replace(layout, step=step)
     expected = _times(layout, _scalar(times[0]), len(times))
-    if not expected.equals(times):
-        row = int(np.argmax(np.asarray(expected != times)))
+    off = np.asarray(expected.astype("int64")) != ticks
+    if off.any():
+        row = int(np.argmax(off))
+        due = _show(_scalar(expected[row]))
         fail(
             "uneven",
-            f"the times of {name} are not evenly spaced: with a step of {step!r}, "
-            f"{_show(_scalar(expected[row]))} is due, got {show(row)}",
+            f"the times of {name} are not evenly spaced: with a step of {step!r} {due} is due, "
+            f"got {show(row)}",
         )
     return layout
 
 
 def _infer_step(times: Any, layout: Layout, gaps: Any) -> str | int | None:
-    """The step of the times, or the likeliest one if they are uneven; None if they do not tell."""
+    """Return the step, the likeliest one if the times are uneven, None if they tell none."""
     if layout.time == "period":
         return layout.step
     if layout.axis == "counts":
@@ -513,9 +516,8 @@ def _infer_step(times: Any, layout: Layout, gaps: Any) -> str | int | None:
     from pandas.tseries.frequencies import to_offset
 
     # An alias says all of a step, unless it is a calendar with holidays of its own.
-    freq = times.freq
-    if freq is not None and (freq.freqstr[0] not in "<C"):
-        return str(freq.freqstr)
+    if times.freq is not None and times.freqstr[0] not in "<C":
+        return str(times.freqstr)
     if len(times) < 2:
         return None
     # If there is one gap, one half tells the step, and the gap is what does not fit it.
@@ -556,8 +558,7 @@ def _show(time: Time) -> str:
     return str(time).removesuffix("T00:00:00").replace("T", " ")
 
 
-def _pandas_index(layout: Layout, last_time: Time, n: int) -> Any:
-    assert last_time is not None
+def _pandas_index(layout: Layout, last_time: Any, n: int) -> Any:
     index = _times(layout, last_time, n + 1)[1:]
     if layout.axis == "counts" and layout.time != "range":
         index = index.astype(layout.time)
@@ -567,12 +568,12 @@ def _pandas_index(layout: Layout, last_time: Time, n: int) -> Any:
 def _polars_frame(layout: Layout, last_time: Time, names: list[str], values: Array) -> Any:
     import polars as pl
 
-    frame = pl.DataFrame(values, schema=names)
-    if layout.time is None or last_time is None:
+    frame = pl.DataFrame(values, schema=names, orient="row")
+    if last_time is None:
         return frame
     times = _times(layout, last_time, len(values) + 1)[1:]
     column = pl.Series(str(layout.time_name), np.asarray(times.astype("int64")))
     if layout.axis == "counts":
-        return frame.insert_column(0, column.cast(getattr(pl, layout.time)))
+        return frame.insert_column(0, column.cast(getattr(pl, str(layout.time))))
     column = column.cast(pl.Datetime(layout.unit, layout.timezone))
     return frame.insert_column(0, column.cast(pl.Date) if layout.time == "date" else column)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class LinearPart:
             self._absorb(0, x[channels], y[channels])
             return
         for channel in np.flatnonzero(channels):
-            self._absorb(channel, x[channel, None], y[channel, None])
+            self._absorb(int(channel), x[channel, None], y[channel, None])
 
     def _absorb(self, k: int, x: Array, y: Array) -> None:
         """Recursive least squares with the rows of x and y, by the Woodbury identity."""
@@ -117,10 +118,11 @@ def choose_linear(
         penalties = np.empty(len(gram))
         for c in range(len(gram)):
             penalties[c], own = _search(
-                gram[c], cross[c], shared, lambda w, c=c: squared_error(w, c)
+                gram[c], cross[c], shared, partial(squared_error, channels=c)
             )
             gains[:, c] = squared_error(shared, c) - squared_error(own, c)
-        if better_on_both_halves(gains):
+        half = len(gains) // 2
+        if half and gains[:half].mean() > 0 and gains[half:].mean() > 0:
             choice = LinearChoice(shared_penalty, penalties)
     return _solve(gram, cross, choice), choice
 
@@ -130,12 +132,6 @@ def refit_linear(
 ) -> LinearPart:
     """Fit on all rows of y ``(T, C)`` with penalties that were chosen before."""
     return _solve(*_gram(y, context_length, prediction_length), choice)
-
-
-def better_on_both_halves(gains: Array) -> bool:
-    """Whether the mean gain is positive on each of two disjoint halves (axis 0, time order)."""
-    half = len(gains) // 2
-    return half > 0 and bool(gains[:half].mean() > 0 and gains[half:].mean() > 0)
 
 
 def _search(

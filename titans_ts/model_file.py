@@ -88,7 +88,6 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
             forecaster.effective_backbone,
             channels=len(scaler.level),
             context_length=clock.context_length,
-            prediction_length=linear.weights.shape[2],
             patch_length=clock.patch_length,
             median_index=median_index(tree["levels"]),
             spread=torch.from_numpy(stored["spread"]).float(),

@@ -26,7 +26,7 @@ class ForecastNetwork(nn.Module):
     Parameters
     ----------
     backbone : BackboneConfig
-    channels, context_length, prediction_length, patch_length : int
+    channels, context_length, patch_length : int
     median_index : int
         Position of the median among the quantile levels.
     spread : Tensor of shape (Q, P)
@@ -42,7 +42,6 @@ class ForecastNetwork(nn.Module):
         *,
         channels: int,
         context_length: int,
-        prediction_length: int,
         patch_length: int,
         median_index: int,
         spread: Tensor,

@@ -7,6 +7,7 @@ origin; the memory holds the patches that end at or before the window's first ro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +15,13 @@ from torch import Tensor, nn
 
 from titans_core import BackboneConfig, BackboneState, map_state
 from titans_core.training import TrainingConfig, TrainingHistory, fit_network
-from titans_ts.linear import LinearPart, better_on_both_halves
+from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.windows import Array, PatchClock, normalise, patches_ending, sliding_windows
 
 MAX_GATE = 1.2
 # Patches before the window that training reads into the memory: as far as gradients reach back.
-_HISTORY_PATCHES = 32
+_HISTORY_PATCHES = 16
 _BATCH_SEQUENCES = 256
 _ADMISSION_VALUES = 50_000_000  # numbers that validation may hold at a time
 _SCORED_ORIGINS = 64  # validation origins looked at during training; the gate sees all of them
@@ -144,7 +145,6 @@ def fit_residual(
                 backbone,
                 channels=z.shape[1],
                 context_length=data.context_length,
-                prediction_length=data.prediction_length,
                 patch_length=clock.patch_length,
                 median_index=median_index(levels),
                 spread=torch.from_numpy(spread).float(),
@@ -195,7 +195,7 @@ def _train(
         origins = torch.randint(first, last + 1, (size,), generator=generator)
         return data.sample(origins.numpy(), past)
 
-    def pinball(network: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    def pinball(network: Any, batch: tuple[Tensor, ...]) -> Tensor:
         context, error, scale, past, channel = batch
         state = network.remember(past, channel) if past.shape[1] else None
         excess = error[:, None] - network(context, channel, state) * scale[:, None]
@@ -208,9 +208,7 @@ def _train(
 
     def validate(network: nn.Module) -> float:
         device = next(network.parameters()).device
-        losses = [
-            pinball(network, tuple(x.to(device) for x in batch)).item() for batch in held_out
-        ]
+        losses = [pinball(network, tuple(x.to(device) for x in batch)).item() for batch in held_out]
         return float(np.mean(losses))
 
     return fit_network(
@@ -255,13 +253,12 @@ def _forecast(
     channels = data.z.shape[1]
     due = clock.due(origins) if carry else np.zeros(len(origins), dtype=int)
     blocks = np.split(np.arange(len(origins)), np.flatnonzero(np.diff(due)) + 1)
-    parts, state, written = [], None, clock.first
+    parts: list[list[Array]] = []
+    state, written = None, clock.first
     for block in blocks:
         if network is not None and due[block[0]] > written:
             ends = clock.end(np.arange(written, due[block[0]]))
-            state = remember(
-                network, patches_ending(data.z, ends, clock).transpose(1, 0, 2), state
-            )
+            state = remember(network, patches_ending(data.z, ends, clock).transpose(1, 0, 2), state)
             written = due[block[0]]
         for some in np.array_split(block, -(-len(block) * channels // _BATCH_SEQUENCES)):
             context, error, scale, _, channel = data.sample(origins[some], 0)
@@ -277,7 +274,8 @@ def _forecast(
             parts.append(
                 [x.unflatten(0, shape).numpy() for x in (error, correction, scale, offsets)]
             )
-    return _Forecasts(*(np.concatenate(part) for part in zip(*parts, strict=True)), spread)
+    joined = [np.concatenate(x) for x in zip(*parts, strict=True)]
+    return _Forecasts(joined[0], joined[1], joined[2], joined[3], spread)
 
 
 def remember(
@@ -296,24 +294,11 @@ def tile_state(state: BackboneState, n: int) -> BackboneState:
 
 
 def _admit(forecasts: _Forecasts, levels: Array) -> Admission:
-    """Gate by least squares, backed by both halves of validation; then calibrate the levels."""
+    """Gate the correction by least squares on validation; then calibrate the levels."""
     error, correction = forecasts.error, forecasts.correction
-
-    def best_gate(rows: slice) -> float:
-        power = float(np.square(correction[rows]).sum())
-        agreement = float((error[rows] * correction[rows]).sum())
-        return float(np.clip(agreement / power, 0, MAX_GATE)) if power > 0 else 0.0
-
-    half = len(error) // 2
-    first, second = slice(None, half), slice(half, None)
-    crossed = np.concatenate(
-        [
-            np.square(error[rows]) - np.square(error[rows] - gate * correction[rows])
-            for rows, gate in ((first, best_gate(second)), (second, best_gate(first)))
-        ]
-    )
-    gate = best_gate(slice(None)) if better_on_both_halves(crossed) else 0.0
-
+    power = float(np.square(correction).sum())
+    gate = float((error * correction).sum()) / power if power > 0 else 0.0
+    gate = min(max(gate, 0.0), MAX_GATE)
     left = error - gate * correction
     offsets = forecasts.offsets if gate > 0 else forecasts.spread
     return Admission(

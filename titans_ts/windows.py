@@ -16,12 +16,12 @@ SCALE_FLOOR = 0.1
 
 
 def sliding_windows(y: Array, length: int) -> Array:
-    """Every window of ``length`` rows: ``(T, C) -> (T - length + 1, C, length)``, without a copy."""
+    """Every window of ``length`` rows, as a view: ``(T, C) -> (T - length + 1, C, length)``."""
     return np.lib.stride_tricks.sliding_window_view(y, length, axis=0)
 
 
 def centre(context: Array) -> tuple[Array, Array]:
-    """Subtract each window's own mean over time, the last axis; returns the centred and the mean."""
+    """Subtract each window's mean over time, the last axis; returns the centred and the mean."""
     level = context.mean(axis=-1, keepdims=True)
     return context - level, level
 

@@ -108,9 +108,8 @@ def neural_memory(
     if state is None:
         state = initial_state(weights, q.shape[0], dtype=dtype)
     else:
-        state = NeuralMemoryState(
-            *(tuple(x.to(dtype) for x in part) for part in state[:3]), state.offset
-        )
+        anchor, fast, momentum = (tuple(x.to(dtype) for x in part) for part in state[:3])
+        state = NeuralMemoryState(anchor, fast, momentum, state.offset)
     if q.shape[1] == 0:
         return torch.empty_like(q), state
     form = MemoryForm(
@@ -139,9 +138,7 @@ def initial_state(
     initial_weights: Sequence[Tensor], batch_size: int, *, dtype: torch.dtype = torch.float32
 ) -> NeuralMemoryState:
     """State of a stream that has not begun: every batch element at M_0, no momentum."""
-    weights: Weights = tuple(
-        w.to(dtype).expand(batch_size, *w.shape) for w in initial_weights
-    )
+    weights: Weights = tuple(w.to(dtype).expand(batch_size, *w.shape) for w in initial_weights)
     momentum = tuple(torch.zeros_like(w) for w in weights)
     return NeuralMemoryState(weights, weights, momentum, 0)
 
@@ -170,7 +167,7 @@ def _check(
                 f"{name} must have shape {tuple(shape)} to go with q {tuple(q.shape)}; "
                 f"got {tuple(tensor.shape)}."
             )
-    if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
+    if type(chunk_size) is not int or chunk_size < 1:
         raise ValueError(f"chunk_size must be an int >= 1; got {chunk_size!r}.")
     width = dim
     for layer, w in enumerate(weights):
@@ -182,7 +179,9 @@ def _check(
             )
         width = w.shape[2]
     if not weights:
-        raise ValueError("initial_weights must hold at least one (H, d_in, d_out) tensor; got none.")
+        raise ValueError(
+            "initial_weights must hold at least one (H, d_in, d_out) tensor; got none."
+        )
     if state is None:
         return
     if not 0 <= state.offset < chunk_size:

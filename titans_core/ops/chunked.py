@@ -33,37 +33,30 @@ def neural_memory_chunked(
     chunk_size: int,
     form: MemoryForm,
 ) -> tuple[Tensor, NeuralMemoryState]:
-    """Same contract and same result as the reference, in plain torch; differentiable by autograd."""
+    """Same contract and result as the reference, in plain torch; differentiable by autograd."""
     tiny = _TINY[q.dtype]
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, T, D)
-    theta = memory_lr.transpose(1, 2)  # (B, H, T)
-    log_carry = torch.log(momentum_decay.transpose(1, 2) + tiny)
-    log_keep = torch.log(1 - forget_gate.transpose(1, 2) + tiny)
+    log_carry = torch.log(momentum_decay + tiny)
+    log_keep = torch.log(1 - forget_gate + tiny)
+    # (B, H, T, D) and (B, H, T): matrix products want time beside channels.
+    streams = [x.transpose(1, 2) for x in (q, k, v, memory_lr, log_carry, log_keep)]
 
     outputs = []
-    start = 0
-    while start < q.shape[2]:
+    start, end = 0, q.shape[1]
+    while start < end:
         # The first piece may only complete a chunk that an earlier call opened.
-        stop = min(start + chunk_size - state.offset, q.shape[2])
-        tokens = (x[:, :, start:stop] for x in (q, k, v, theta, log_carry, log_keep))
-        y, state = _advance(*tokens, state, chunk_size, form)
+        stop = min(start + chunk_size - state.offset, end)
+        piece = [x[:, :, start:stop] for x in streams]
+        y, state = _advance(piece, state, chunk_size, form)
         outputs.append(y)
         start = stop
     return torch.cat(outputs, dim=2).transpose(1, 2), state
 
 
 def _advance(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    theta: Tensor,
-    log_carry: Tensor,
-    log_keep: Tensor,
-    state: NeuralMemoryState,
-    chunk_size: int,
-    form: MemoryForm,
+    piece: list[Tensor], state: NeuralMemoryState, chunk_size: int, form: MemoryForm
 ) -> tuple[Tensor, NeuralMemoryState]:
     """Take b tokens that share one anchor: read them all, then move weights and momentum by b."""
+    q, k, v, theta, log_carry, log_keep = piece
     keep = _decay_matrix(log_keep)  # D: what is left at token t of what was in M after token k
     carry = _decay_matrix(log_carry) * theta[..., None, :]  # E diag(theta)
     keep_start = _exp(log_keep.cumsum(-1))  # beta
@@ -89,9 +82,7 @@ def _advance(
             + momentum_read[..., -1:, None] * s
             - a.mT @ (token_read[..., -1, :, None] * delta)
         )
-        momentum.append(
-            carry_start[..., -1:, None] * s - a.mT @ (carry[..., -1, :, None] * delta)
-        )
+        momentum.append(carry_start[..., -1:, None] * s - a.mT @ (carry[..., -1, :, None] * delta))
 
     offset = state.offset + q.shape[2]
     closed = offset == chunk_size

@@ -104,7 +104,9 @@ def backward_signals(
         products.append(inputs[-1] @ layer)
 
     error = 2 * (finish(products[-1], keys, form) - values)
-    deltas = [error if form.norm is None else _norm_backward(products[-1], error * form.norm[0][:, None])]
+    deltas = [
+        error if form.norm is None else _norm_backward(products[-1], error * form.norm[0][:, None])
+    ]
     for layer, product in zip(reversed(weights[1:]), reversed(products[:-1]), strict=True):
         deltas.append((deltas[-1] @ layer.mT) * slope(product))
     return inputs, deltas[::-1]

@@ -1,0 +1,323 @@
+"""The forecaster as its users meet it: streams, leaks, files, quantiles, ablations."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.base import clone
+
+from titans_core import BackboneConfig, NeuralMemoryConfig
+from titans_core.training import TrainingConfig
+from titans_ts import TitansForecaster, load_dataset
+
+FITTED_ROWS = 900
+TINY: dict[str, Any] = {
+    "prediction_length": 6,
+    "context_length": 24,
+    "patch_length": 5,
+    "progress": False,
+    "backbone": BackboneConfig(memory=NeuralMemoryConfig(dim=8, chunk_size=4), num_blocks=1),
+    "training": TrainingConfig(max_steps=30, validate_every=10),
+}
+
+
+@pytest.fixture(scope="module")
+def weather() -> pd.DataFrame:
+    return load_dataset("seattle-weather")
+
+
+@pytest.fixture(scope="module")
+def fitted(weather: pd.DataFrame) -> TitansForecaster:
+    forecaster = TitansForecaster(**TINY).fit(weather.to_numpy()[:FITTED_ROWS])
+    # What the tests below say of the network and its memory must not hold for want of them.
+    assert forecaster.model_.residual.streaming.gate > 0
+    return forecaster
+
+
+@pytest.fixture
+def forecaster(fitted: TitansForecaster, tmp_path: Path) -> TitansForecaster:
+    """A fitted forecaster of one's own."""
+    fitted.save(tmp_path / "fitted")
+    return TitansForecaster.load(tmp_path / "fitted")
+
+
+@pytest.fixture
+def rows(weather: pd.DataFrame) -> np.ndarray:
+    return weather.to_numpy()[FITTED_ROWS:]
+
+
+def carrying(forecaster: TitansForecaster) -> TitansForecaster:
+    """The same forecaster with its carried memory in use, whatever validation said."""
+    residual = forecaster.model_.residual
+    object.__setattr__(residual.carried, "gate", 1.0)
+    object.__setattr__(residual.carried, "loss", 0.0)
+    return forecaster
+
+
+def same_forecasts(one: TitansForecaster, other: TitansForecaster) -> bool:
+    return np.array_equal(one.predict_quantiles(), other.predict_quantiles())
+
+
+def test_row_by_row_equals_all_rows_at_once_bit_for_bit(
+    forecaster: TitansForecaster, rows: np.ndarray, tmp_path: Path
+) -> None:
+    carrying(forecaster)
+    forecaster.save(tmp_path / "start")
+    at_once = carrying(TitansForecaster.load(tmp_path / "start")).update(rows[:200])
+    for row in rows[:200]:
+        forecaster.update(row[None])
+    assert same_forecasts(forecaster, at_once)
+    np.testing.assert_array_equal(
+        forecaster._stream.linear.weights, at_once._stream.linear.weights
+    )
+    assert forecaster._stream.memory is not None
+    assert forecaster._stream.patches == at_once._stream.patches
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_the_future_does_not_reach_a_forecast(
+    forecaster: TitansForecaster, rows: np.ndarray, learn: bool
+) -> None:
+    carrying(forecaster)
+    garbage = rows.copy()
+    garbage[60:] = np.random.default_rng(0).normal(size=garbage[60:].shape) * 1e6
+    start = forecaster.snapshot()
+
+    def forecasts(y: np.ndarray) -> np.ndarray:
+        forecaster.restore(start)
+        made = []
+        for row in y[:60]:
+            made.append(forecaster.predict_quantiles())
+            forecaster.update(row[None], learn=learn)
+        return np.stack([*made, forecaster.predict_quantiles()])
+
+    clean = forecasts(rows)
+    assert np.array_equal(clean, forecasts(garbage))
+    assert not np.array_equal(clean[0], clean[-1])
+
+
+def test_rows_after_the_fitted_part_do_not_reach_the_fit(weather: pd.DataFrame) -> None:
+    y = weather.to_numpy()[:700]
+    longer = np.vstack([y, np.full((50, 4), 1e9)])
+    one, other = (TitansForecaster(**TINY).fit(series[:700]) for series in (y, longer))
+    assert same_forecasts(one, other)
+
+
+def test_a_forecast_is_not_moved_by_updates_that_come_after_it(
+    forecaster: TitansForecaster, rows: np.ndarray
+) -> None:
+    forecast = forecaster.predict()
+    kept = forecast.copy()
+    forecaster.update(rows[:30])
+    np.testing.assert_array_equal(forecast, kept)
+
+
+def test_save_and_load_in_mid_stream_go_on_bit_for_bit(
+    forecaster: TitansForecaster, rows: np.ndarray, tmp_path: Path
+) -> None:
+    carrying(forecaster).update(rows[:57])
+    forecaster.save(tmp_path / "mid")
+    loaded = TitansForecaster.load(tmp_path / "mid")
+    assert loaded.get_params() == forecaster.get_params()
+    for chunk in np.array_split(rows[57:150], 7):
+        assert same_forecasts(loaded, forecaster)
+        loaded.update(chunk)
+        forecaster.update(chunk)
+    assert same_forecasts(loaded, forecaster)
+
+
+def test_a_snapshot_can_be_restored_again_and_again(
+    forecaster: TitansForecaster, rows: np.ndarray
+) -> None:
+    carrying(forecaster).update(rows[:40])
+    before = forecaster.predict_quantiles()
+    snapshot = forecaster.snapshot()
+    for _ in range(2):
+        forecaster.update(rows[40:90])
+        assert not np.array_equal(forecaster.predict_quantiles(), before)
+        forecaster.restore(snapshot)
+        np.testing.assert_array_equal(forecaster.predict_quantiles(), before)
+
+
+def test_without_learning_update_only_moves_the_origin(
+    forecaster: TitansForecaster, rows: np.ndarray
+) -> None:
+    carrying(forecaster)
+    weights = forecaster._stream.linear.weights.copy()
+    memory = forecaster._stream.memory
+    frozen = forecaster.update(rows[:80], learn=False)
+    np.testing.assert_array_equal(frozen._stream.linear.weights, weights)
+    assert frozen._stream.memory is memory
+    context = np.vstack([rows[56:80]])
+    assert np.array_equal(frozen._stream.context.T, frozen.model_.scaler.apply(context))
+
+
+def test_the_memory_holds_what_no_window_sees_any_more(
+    forecaster: TitansForecaster, rows: np.ndarray
+) -> None:
+    carrying(forecaster)
+    start = forecaster.snapshot()
+    another_past = rows[:80].copy()
+    another_past[:20] = another_past[19::-1]  # long out of sight when row 80 is forecast
+    forecasts = []
+    for past in (rows[:80], another_past):
+        forecaster.restore(start)
+        # Only the memory learns here, so that only it can tell the two pasts apart.
+        forecaster._stream.linear.learn = lambda *_: None  # type: ignore[method-assign]
+        forecasts.append(forecaster.update(past).predict())
+    assert not np.array_equal(*forecasts)
+
+
+def test_the_stream_is_of_bounded_size(forecaster: TitansForecaster, rows: np.ndarray) -> None:
+    carrying(forecaster).update(rows[:100])
+
+    def size() -> int:
+        stream = forecaster._stream
+        memory = stream.memory
+        assert memory is not None
+        weights = memory.blocks[0].memory.weights
+        return stream.recent.size + stream.linear.covariance.size + sum(w.numel() for w in weights)
+
+    before = size()
+    forecaster.update(rows[100:400])
+    assert size() == before
+
+
+def test_quantiles_never_cross_and_the_median_is_the_forecast(
+    forecaster: TitansForecaster, rows: np.ndarray
+) -> None:
+    for row in rows[:30]:
+        forecaster.update(row[None])
+        quantiles = forecaster.predict_quantiles()
+        assert (np.diff(quantiles, axis=-1) >= 0).all()
+        middle = forecaster.quantile_levels.index(0.5)
+        np.testing.assert_array_equal(quantiles[..., middle], forecaster.predict())
+
+
+def test_levels_between_the_fitted_ones_are_interpolated(forecaster: TitansForecaster) -> None:
+    fitted = forecaster.predict_quantiles([0.2, 0.3])
+    between = forecaster.predict_quantiles([0.25])
+    np.testing.assert_allclose(between[..., 0], fitted.mean(axis=-1))
+    assert forecaster.predict_quantiles().shape == (6, 4, 11)
+
+
+def test_the_eighty_percent_interval_holds_about_that_much(
+    forecaster: TitansForecaster, rows: np.ndarray
+) -> None:
+    inside = []
+    for origin in range(300):
+        low, high = np.moveaxis(forecaster.predict_quantiles([0.1, 0.9]), -1, 0)
+        actual = rows[origin : origin + 6]
+        inside.append((actual >= low) & (actual <= high))
+        forecaster.update(rows[origin : origin + 1])
+    assert 0.7 < np.mean(inside) < 0.9
+
+
+def test_a_shorter_forecast_is_the_start_of_the_longer(forecaster: TitansForecaster) -> None:
+    np.testing.assert_array_equal(forecaster.predict(2), forecaster.predict()[:2])
+
+
+def test_a_context_is_forecast_as_a_stream_that_begins_with_it(
+    forecaster: TitansForecaster, weather: pd.DataFrame
+) -> None:
+    carrying(forecaster)
+    y = weather.to_numpy()[:FITTED_ROWS]
+    stream = forecaster.predict()
+    np.testing.assert_allclose(forecaster.predict(context=y), stream, atol=1e-4)
+    np.testing.assert_array_equal(forecaster.predict(), stream)  # and the stream has not moved
+
+
+def test_the_same_seed_gives_the_same_model_and_leaves_the_global_one_alone(
+    weather: pd.DataFrame,
+) -> None:
+    y = weather.to_numpy()[:400]
+    before = np.random.get_state()[1].copy()  # noqa: NPY002  # the global state is the subject
+    one, again = (TitansForecaster(**TINY, random_state=3).fit(y) for _ in range(2))
+    assert same_forecasts(one, again)
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_the_three_kinds_of_input_agree(weather: pd.DataFrame) -> None:
+    options = {**TINY, "use_network": False}
+    frame = weather.iloc[:400]
+    from_numpy = TitansForecaster(**options).fit(frame.to_numpy())
+    from_pandas = TitansForecaster(**options).fit(frame)
+    polars_frame = load_dataset("seattle-weather", engine="polars")
+    from_polars = TitansForecaster(**options).fit(polars_frame[:400])
+
+    expected = from_numpy.update(weather.to_numpy()[400:420]).predict()
+    answer = from_pandas.update(weather.iloc[400:420]).predict()
+    assert isinstance(answer, pd.DataFrame)
+    assert answer.index.equals(weather.index[420:426])
+    assert answer.index.name == "date"
+    assert list(answer.columns) == list(weather.columns)
+    np.testing.assert_array_equal(answer.to_numpy(), expected)
+    polars_answer = from_polars.update(polars_frame[400:420]).predict()
+    assert isinstance(polars_answer, pl.DataFrame)
+    assert polars_answer.columns == polars_frame.columns
+    assert polars_answer["date"].equals(polars_frame["date"][420:426])
+    np.testing.assert_array_equal(polars_answer.drop("date").to_numpy(), expected)
+
+
+def test_a_univariate_array_is_answered_by_one(weather: pd.DataFrame) -> None:
+    y = weather["temp_max"].to_numpy()
+    forecaster = TitansForecaster(**{**TINY, "use_network": False}).fit(y[:300])
+    assert forecaster.update(y[300:310]).predict().shape == (6,)
+    assert forecaster.predict_quantiles([0.1, 0.5]).shape == (6, 2)
+
+
+def test_a_constant_channel_stays_where_it_is_and_teaches_the_others_nothing(
+    weather: pd.DataFrame,
+) -> None:
+    y = weather.to_numpy()[:420].copy()
+    y[:, 1] = 0.1 + 0.2  # a number whose mean is not exactly itself
+    forecaster = TitansForecaster(**TINY).fit(y[:400])
+    quantiles = forecaster.predict_quantiles()
+    assert (quantiles[:, 1] == 0.1 + 0.2).all()
+    # It wakes up after the fit: the others' linear part must not notice.
+    awake = y[400:].copy()
+    awake[:, 1] = np.arange(20) * 1e6
+    start = forecaster.snapshot()
+    expected = forecaster.update(y[400:]).predict()
+    forecaster.restore(start)
+    answer = forecaster.update(awake).predict()
+    np.testing.assert_array_equal(answer[:, [0, 2, 3]], expected[:, [0, 2, 3]])
+
+
+def test_without_the_network_it_is_the_ridge(weather: pd.DataFrame) -> None:
+    y = weather.to_numpy()[:400]
+    ridge = TitansForecaster(**{**TINY, "use_network": False}).fit(y)
+    expected = ridge._stream.linear.predict(ridge._stream.context)
+    np.testing.assert_array_equal(ridge.predict(), ridge.model_.scaler.undo(expected.T))
+    assert ridge.model_.residual.network is None
+    assert ridge.training_history_ is None
+
+
+def test_parameters_follow_scikit_learn(fitted: TitansForecaster) -> None:
+    copy = clone(fitted)
+    assert copy.get_params() == fitted.get_params()
+    assert not hasattr(copy, "model_")
+    assert copy.set_params(context_length=48) is copy
+    assert copy.context_length == 48
+    assert repr(TitansForecaster(context_length=48)) == "TitansForecaster(context_length=48)"
+    assert TitansForecaster.partial_fit is TitansForecaster.update
+
+
+def test_importing_the_head_stays_light() -> None:
+    code = (
+        "import torch, sys; before = set(sys.modules); import titans_ts;"
+        "heavy = {'sklearn', 'scipy', 'pandas', 'polars', 'matplotlib', 'lightning_fabric',"
+        " 'pooch', 'typer', 'rich'};"
+        "print(sorted(heavy & (set(sys.modules) - before)))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,621 @@
+"""Frames: what is read comes back in the kind it was given, with its time axis continued."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from dateutil.tz import tzoffset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pandas.testing import assert_frame_equal, assert_series_equal
+
+from titans_ts.frames import (
+    Layout,
+    advance_time,
+    check_follows,
+    check_same_columns,
+    read_table,
+    write_point,
+    write_quantiles,
+)
+
+ROOT = Path(__file__).parent.parent
+LEVELS = [0.1, 0.5, 0.975]
+NAN, INF = float("nan"), float("inf")
+
+
+def numbers(rows, columns=2):
+    return np.arange(1.0, rows * columns + 1).reshape(rows, columns)
+
+
+def on(index):
+    """A pandas frame with the columns 'temp' and 'wind' on an index."""
+    return pd.DataFrame(numbers(len(index)), index=index, columns=["temp", "wind"])
+
+
+def at(times, name="date"):
+    """A polars frame with a time column, 'temp' and 'wind'."""
+    values = numbers(len(times))
+    return pl.DataFrame({name: times, "temp": values[:, 0], "wind": values[:, 1]})
+
+
+def forget_freq(index):
+    """The same stamps as an index that does not know its step, as one read from a file."""
+    return pd.DatetimeIndex(list(index), name=index.name).as_unit(index.unit)
+
+
+def assert_same_index(got, expected):
+    # Not pandas.testing.assert_index_equal: 3.1 warns where one of the two does not know its step.
+    assert type(got) is type(expected)
+    assert got.dtype == expected.dtype
+    assert got.name == expected.name
+    assert got.equals(expected)
+
+
+def continued(y, rows, **options):
+    """The forecast frame of `rows` rows after `y`."""
+    table = read_table(y, **options)
+    return write_point(table.layout, table.last_time, numbers(rows, table.values.shape[1]))
+
+
+INDEXES = {
+    "hourly across the spring change": pd.date_range(
+        "2024-03-30 12:00", periods=40, freq="h", tz="Europe/Berlin"
+    ),
+    "hourly across the autumn change": pd.date_range(
+        "2024-10-26 12:00", periods=40, freq="h", tz="Europe/Berlin"
+    ),
+    "daily across the spring change": pd.date_range(
+        "2024-03-27", periods=12, freq="D", tz="Europe/Berlin"
+    ),
+    "24 hours across the spring change": pd.date_range(
+        "2024-03-27", periods=12, freq="24h", tz="Europe/Berlin"
+    ),
+    "daily": pd.date_range("2012-01-01", periods=12, freq="D", name="date"),
+    "month ends": pd.date_range("2023-10-31", periods=12, freq="ME"),
+    "last business days of months": pd.date_range("2023-10-31", periods=12, freq="BME"),
+    "month starts": pd.date_range("2023-10-01", periods=12, freq="MS", tz="UTC"),
+    "quarters": pd.date_range("2023-03-31", periods=12, freq="QE"),
+    "years": pd.date_range("2016-12-31", periods=12, freq="YE"),
+    "weeks to Wednesday": pd.date_range("2024-01-03", periods=12, freq="W-WED"),
+    "business days": pd.date_range("2024-01-01", periods=16, freq="B"),
+    "quarter hours in nanoseconds": pd.date_range("2024-01-01", periods=12, freq="15min").as_unit(
+        "ns"
+    ),
+    "seconds in seconds": pd.date_range("2024-01-01", periods=12, freq="30s").as_unit("s"),
+    "a fixed offset": pd.date_range(
+        "2024-01-01", periods=12, freq="h", tz=timezone(timedelta(hours=5, minutes=30))
+    ),
+    "months as periods": pd.period_range("2023-11", periods=12, freq="M", name="month"),
+    "weeks as periods": pd.period_range("2023-11-01", periods=12, freq="W-TUE"),
+    "pairs of months as periods": pd.period_range("2023-11", periods=12, freq="2M"),
+    "row numbers": pd.RangeIndex(12),
+    "every fifth row number": pd.RangeIndex(100, 160, 5, name="row"),
+    "integers that are no range": pd.Index(np.arange(7, 43, 3, dtype="int32"), name="t"),
+}
+
+
+@pytest.mark.parametrize("index", INDEXES.values(), ids=INDEXES)
+@pytest.mark.parametrize("cut", [6, 8, 11])
+def test_a_pandas_time_axis_goes_on_where_it_stopped(index, cut):
+    y = on(index)
+    answer = continued(y[:cut], len(y) - cut)
+    assert_same_index(answer.index, index[cut:])
+    assert list(answer.columns) == ["temp", "wind"]
+    np.testing.assert_array_equal(answer, numbers(len(y) - cut))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, i in INDEXES.items() if isinstance(i, pd.DatetimeIndex) and "24" not in n]
+)
+def test_a_step_that_the_index_does_not_know_is_inferred(name):
+    index = INDEXES[name]
+    answer = continued(on(forget_freq(index))[:8], len(index) - 8)
+    assert_same_index(answer.index, index[8:])
+
+
+@pytest.mark.parametrize("index", INDEXES.values(), ids=INDEXES)
+def test_a_layout_survives_json(index):
+    table = read_table(on(index))
+    stored = json.loads(json.dumps([table.layout.to_dict(), table.first_time, table.last_time]))
+    assert Layout.from_dict(stored[0]) == table.layout
+    assert stored[1:] == [table.first_time, table.last_time]
+    assert hash(Layout.from_dict(stored[0])) == hash(table.layout)
+
+
+@settings(deadline=None, max_examples=50)  # machines that run tests are busy machines
+@given(
+    freq=st.sampled_from(["h", "D", "7h", "B", "ME", "MS", "W", "QE", "YE", "90min", "2D"]),
+    zone=st.sampled_from([None, "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"]),
+    start=st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)),
+    rows=st.lists(st.integers(1, 40), min_size=2, max_size=4),
+)
+def test_any_cut_of_a_time_axis_equals_no_cut(freq, zone, start, rows):
+    start = start.replace(hour=0, minute=0, second=0, microsecond=0)
+    index = pd.date_range(start, periods=3 + sum(rows), freq=freq, tz=zone)
+    y, seen = on(index), 3
+    first = read_table(y[:seen])
+    layout, last_time = first.layout, first.last_time
+    assert layout.step == index.freqstr
+    for n in rows:
+        new = on(forget_freq(index))[seen : seen + n]
+        table = check_follows(layout, last_time, read_table(new, layout=layout))
+        np.testing.assert_array_equal(table.values, new)
+        assert advance_time(layout, last_time, n) == table.last_time
+        assert_same_index(write_point(layout, last_time, numbers(n)).index, new.index)
+        seen, last_time = seen + n, table.last_time
+
+
+POLARS_TIMES = {
+    "dates": pl.date_range(date(2024, 2, 25), date(2024, 3, 7), "1d", eager=True),
+    "month ends as dates": pl.date_range(
+        date(2023, 11, 1), date(2024, 10, 1), "1mo", eager=True
+    ).dt.month_end(),
+    "month starts": pl.datetime_range(
+        datetime(2023, 11, 1), datetime(2024, 10, 1), "1mo", eager=True
+    ),
+    "years": pl.date_range(date(2016, 1, 1), date(2027, 1, 1), "1y", eager=True),
+    "hours": pl.datetime_range(
+        datetime(2024, 1, 1), datetime(2024, 1, 1, 11), "1h", time_unit="ms", eager=True
+    ),
+    "quarter hours in nanoseconds": pl.datetime_range(
+        datetime(2024, 1, 1), datetime(2024, 1, 1, 3), "15m", time_unit="ns", eager=True
+    ),
+    "hours across the spring change": pl.datetime_range(
+        datetime(2024, 3, 30, 20),
+        datetime(2024, 3, 31, 8),
+        "1h",
+        time_zone="Europe/Berlin",
+        eager=True,
+    ),
+    "days across the autumn change": pl.datetime_range(
+        datetime(2024, 10, 20), datetime(2024, 11, 2), "1d", time_zone="Europe/Berlin", eager=True
+    ),
+    "integers": pl.Series(range(100, 160, 5), dtype=pl.Int32),
+    "small integers": pl.Series(range(12), dtype=pl.UInt8),
+}
+
+
+@pytest.mark.parametrize("times", POLARS_TIMES.values(), ids=POLARS_TIMES)
+def test_a_polars_time_axis_goes_on_where_it_stopped(times):
+    y = at(times).select("temp", "date", "wind")
+    answer = continued(y[:7], len(y) - 7, time_column="date")
+    values = numbers(len(y) - 7)
+    expected = pl.DataFrame({"date": times[7:], "temp": values[:, 0], "wind": values[:, 1]})
+    assert answer.schema == expected.schema
+    assert answer.equals(expected)
+
+
+@pytest.mark.parametrize("times", POLARS_TIMES.values(), ids=POLARS_TIMES)
+def test_a_polars_stream_is_taken_row_by_row_and_its_layout_survives_json(times):
+    y = at(times)
+    first = read_table(y[:6], time_column="date")
+    layout = Layout.from_dict(json.loads(json.dumps(first.layout.to_dict())))
+    assert layout == first.layout
+    last_time = first.last_time
+    for row in range(6, len(y)):
+        table = check_follows(layout, last_time, read_table(y[row], layout=layout))
+        np.testing.assert_array_equal(table.values[0], y.select("temp", "wind").row(row))
+        last_time = table.last_time
+
+
+def test_an_array_comes_back_as_an_array_of_its_dimensions():
+    one, two = read_table(np.arange(5, dtype=np.float32)), read_table(numbers(5, 3))
+    assert one.values.dtype == two.values.dtype == np.float64
+    assert one.values.shape == (5, 1)
+    assert two.values.shape == (5, 3)
+    assert two.values.flags.c_contiguous
+    assert (one.first_time, one.last_time) == (None, None)
+    assert advance_time(one.layout, one.last_time, 3) is None
+    point, quantiles = numbers(2, 1), numbers(2, 3).reshape(2, 1, 3)
+    np.testing.assert_array_equal(write_point(one.layout, None, point), [1, 2])
+    np.testing.assert_array_equal(
+        write_quantiles(one.layout, None, quantiles, LEVELS), quantiles[:, 0]
+    )
+    np.testing.assert_array_equal(write_point(two.layout, None, numbers(2, 3)), numbers(2, 3))
+    assert write_quantiles(two.layout, None, np.zeros((2, 3, 4)), LEVELS).shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        [[1, 2], [3, 4]],
+        ((1, 2), (3, 4)),
+        np.array([[1, 2], [3, 4]], dtype=np.uint8),
+        np.asfortranarray([[1.0, 2.0], [3.0, 4.0]]),
+    ],
+)
+def test_lists_and_numbers_of_any_width_are_arrays(y):
+    table = read_table(y)
+    assert table.layout == Layout(kind="numpy", columns=(0, 1))
+    np.testing.assert_array_equal(table.values, [[1, 2], [3, 4]])
+
+
+def test_reading_copies():
+    arrays = np.ones((4, 2)), np.ones(4)
+    frame = pd.DataFrame(arrays[0])
+    tables = [read_table(y) for y in (*arrays, frame)]
+    for array in arrays:
+        array[:] = 7
+    assert all((table.values == 1).all() for table in tables)
+
+
+def test_a_series_comes_back_as_a_series():
+    index = pd.date_range("2024-01-31", periods=4, freq="ME", name="month")
+    y = pd.Series([1, 2, 3, 4], index=index, name="load", dtype="Int64")
+    table = read_table(y)
+    np.testing.assert_array_equal(table.values, [[1], [2], [3], [4]])
+    expected = pd.date_range("2024-05-31", periods=2, freq="ME", name="month")
+    answer = write_point(table.layout, table.last_time, numbers(2, 1))
+    assert_series_equal(answer, pd.Series([1.0, 2.0], index=expected, name="load"))
+    answer = write_quantiles(table.layout, table.last_time, numbers(2, 3)[:, None], LEVELS)
+    columns = pd.Index(LEVELS, name="quantile")
+    assert_frame_equal(answer, pd.DataFrame(numbers(2, 3), index=expected, columns=columns))
+    unnamed = read_table(y.rename(None))
+    assert write_point(unnamed.layout, unnamed.last_time, numbers(2, 1)).name is None
+
+
+def test_pandas_quantiles_have_columns_of_column_and_level():
+    y = on(pd.RangeIndex(5)).rename_axis(columns="station")
+    table = read_table(y)
+    answer = write_quantiles(table.layout, table.last_time, numbers(2, 6).reshape(2, 2, 3), LEVELS)
+    assert list(answer.columns[2:4]) == [("temp", 0.975), ("wind", 0.1)]
+    assert list(answer.columns.names) == ["station", "quantile"]
+    assert list(answer.index) == [5, 6]
+    np.testing.assert_array_equal(answer["wind"][0.5], [5, 11])
+    assert write_point(table.layout, table.last_time, numbers(2)).columns.name == "station"
+
+
+def test_polars_quantiles_are_columns_of_their_own():
+    table = read_table(at([date(2024, 1, 1), date(2024, 1, 2)]))
+    answer = write_quantiles(table.layout, table.last_time, numbers(2, 6).reshape(2, 2, 3), LEVELS)
+    names = ["temp_q0.1", "temp_q0.5", "temp_q0.975", "wind_q0.1", "wind_q0.5", "wind_q0.975"]
+    assert answer.columns == ["date", *names]
+    assert answer["date"].to_list() == [date(2024, 1, 3), date(2024, 1, 4)]
+    assert answer["wind_q0.1"].to_list() == [4, 10]
+
+
+def test_a_polars_frame_without_times_gets_an_answer_without_times():
+    y = pl.DataFrame({"temp": [1, 2, 3], "wind": [4.0, 5.0, 6.0]})
+    table = read_table(y)
+    assert table.layout.axis == "no times"
+    np.testing.assert_array_equal(table.values, [[1, 4], [2, 5], [3, 6]])
+    answer = continued(y, 2)
+    assert answer.equals(pl.DataFrame({"temp": [1.0, 3.0], "wind": [2.0, 4.0]}))
+    new = check_follows(table.layout, None, read_table(y[:1], layout=table.layout))
+    assert new.values.shape == (1, 2)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "float32", "Int64", "Float32"])
+def test_pandas_columns_may_hold_any_real_numbers(dtype):
+    y = on(pd.RangeIndex(4)).astype({"temp": dtype})
+    np.testing.assert_array_equal(read_table(y).values, numbers(4))
+
+
+def test_two_stamps_tell_a_step():
+    assert read_table(on(pd.to_datetime(["2024-01-01", "2024-01-08"]))).layout.step == "7D"
+    assert read_table(on(pd.to_datetime(["2024-01-01 00:00", "2024-01-01 01:30"]))).layout.step in (
+        "90min",
+        "1h30min",
+    )
+    days = pd.DatetimeIndex(["2024-03-31", "2024-04-01"], tz="Europe/Berlin")  # 23 hours apart
+    assert read_table(on(days)).layout.step == "1D"
+
+
+def test_one_row_of_numbers_or_with_a_freq_is_enough():
+    assert read_table(on(pd.RangeIndex(3, 4))).layout.step == 1
+    assert read_table(on(pd.date_range("2024-01-31", periods=1, freq="ME"))).layout.step == "ME"
+
+
+def test_frames_are_matched_by_name_and_arrays_by_position():
+    layout = read_table(on(pd.RangeIndex(3))).layout
+    swapped = on(pd.RangeIndex(3))[["wind", "temp"]]
+    for other in (swapped, pl.DataFrame({c: swapped[c].to_numpy() for c in swapped})):
+        table = check_same_columns(layout, read_table(other, layout=layout))
+        np.testing.assert_array_equal(table.values, numbers(3))
+        assert table.values.flags.c_contiguous
+        assert list(write_point(table.layout, table.last_time, numbers(1)).columns) == [
+            "temp",
+            "wind",
+        ]
+    array = check_same_columns(layout, read_table(swapped.to_numpy(), layout=layout))
+    np.testing.assert_array_equal(array.values, swapped)
+    assert isinstance(write_point(array.layout, array.last_time, numbers(1)), np.ndarray)
+    unnamed = read_table(pd.Series([1.0]))
+    assert check_same_columns(read_table(pd.Series([1.0], name="a")).layout, unnamed) is unnamed
+
+
+def test_a_context_may_have_another_time_axis_than_the_series_fitted_on():
+    layout = read_table(on(pd.RangeIndex(5))).layout
+    daily = on(pd.date_range("2024-01-01", periods=3, freq="D"))
+    table = check_same_columns(layout, read_table(daily, name="context", layout=layout))
+    assert write_point(table.layout, table.last_time, numbers(1)).index[0] == pd.Timestamp(
+        "2024-01-04"
+    )
+
+
+DAYS = pd.date_range("2012-01-01", periods=20, freq="D")
+DATES = [date(2012, 1, 1) + timedelta(days=i) for i in range(20)]
+
+
+def holed(y, row, value):
+    y = y.copy()
+    y.iloc[row, 0] = value
+    return y
+
+
+def test_text_that_is_no_series_is_refused_even_if_pandas_was_never_imported():
+    code = (
+        "import sys; from titans_ts.frames import read_table\n"
+        "print(*({'pandas', 'polars'} & set(sys.modules)))\n"
+        "print(read_table([1, 2]).values.tolist())\n"
+        "print(*({'pandas', 'polars'} & set(sys.modules)))\n"
+        "try: read_table('y.csv')\n"
+        "except TypeError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "",
+        "[[1.0], [2.0]]",
+        "",
+        (
+            "y must be a numpy array, a list of numbers, a pandas Series or DataFrame, or a polars "
+            "DataFrame; got str."
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (None, r"^y must be a numpy array, .* or a polars DataFrame; got NoneType\.$"),
+        ({"a": [1.0]}, r"got dict\.$"),
+        (3.5, r"got float\."),
+        (pl.Series([1.0]), r"got Series\. Pass y\.to_frame\(\)\."),
+        (pl.LazyFrame({"a": [1.0]}), r"got LazyFrame\. Pass y\.collect\(\)\."),
+        (np.array([True, False]), r"y must hold real numbers; got dtype bool\. Convert it"),
+        (np.array([1j]), r"got dtype complex128"),
+        (np.array([1.0, None]), r"got dtype object"),
+        (["a", "b"], r"got dtype <U1"),
+        (np.array(["2020-01-01"], dtype="M8[D]"), r"got dtype datetime64\[D\]"),
+        (np.ma.MaskedArray([True]), r"got dtype bool"),
+        (
+            on(DAYS).assign(rain=True),
+            r"^column 'rain' of y must hold real numbers; got dtype bool\. Convert it",
+        ),
+        (on(DAYS).assign(place="Ulm"), r"column 'place' .* got dtype (object|str)\."),
+        (on(DAYS).assign(phase=1j), r"column 'phase' .* got dtype complex128\."),
+        (on(DAYS).assign(kind=pd.Categorical(["a"] * 20)), r"column 'kind' .* dtype category\."),
+        (
+            on(DAYS).rename_axis("date").reset_index(),
+            r"column 'date' .* got dtype datetime64.* make it the index",
+        ),
+        (pd.Series([True]), r"column None of y must hold real numbers; got dtype bool"),
+        (at(DATES).with_columns(rain=True), r"column 'rain' .* got dtype Boolean\. Cast it"),
+        (at([str(d) for d in DATES]), r"column 'date' .* String.*pl\.col\('date'\)\.str\.to_dat"),
+        (at(DATES).with_columns(t=pl.duration(days=1)), r"column 't' .* got dtype Duration"),
+        (on(pd.Index(["a", "b"])), r"the index of y must be a DatetimeIndex, .* pandas\.to_dat"),
+        (on(pd.Index([0.5, 1.5])), r"the index of y .* got dtype float64"),
+        (on(pd.MultiIndex.from_product([[0], [1, 2]])), r"the index of y .* got dtype object"),
+        (on(pd.to_timedelta([1, 2], unit="h")), r"the index of y .* got dtype timedelta64"),
+        (
+            on(DAYS).set_axis(pd.MultiIndex.from_tuples([("a", 1), ("a", 2)]), axis=1),
+            r"names of columns and index of y must be str or int; got \('a', 1\)\. Rename",
+        ),
+        (on(DAYS).set_axis([0.5, 1.5], axis=1), r"must be str or int; got 0\.5"),
+        (on(DAYS).set_axis(["a", NAN], axis=1), r"must be str or int; got nan"),
+        (on(DAYS.rename(0.5)), r"must be str or int; got 0\.5"),
+        (
+            on(DAYS.tz_localize(tzoffset(None, 3600))),
+            r"the time zone of y, .* has no name .* y\.tz_convert\('UTC'\)",
+        ),
+    ],
+)
+def test_what_is_no_series_of_real_numbers_is_a_type_error(y, message):
+    with pytest.raises(TypeError, match=message):
+        read_table(y)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros((2, 3, 4)), r"^y must have shape \(T,\) or \(T, C\); got \(2, 3, 4\)\. Fit one"),
+        (np.array(1.0), r"must have shape \(T,\) or \(T, C\); got \(\)"),
+        ([[1, 2], [3]], r"the rows of y must be equally long"),
+        ([], r"^y has no rows; needs at least one\.$"),
+        (np.zeros((0, 3)), r"y has no rows"),
+        (np.zeros((3, 0)), r"y has no columns of values; needs at least one\."),
+        (on(DAYS)[:0], r"y has no rows"),
+        (on(DAYS)[[]], r"y has no columns of values"),
+        (at(DATES)[:0], r"y has no rows"),
+        (at(DATES)[["date"]], r"y has no columns of values"),
+        (pl.DataFrame(), r"y has no columns of values"),
+        (
+            pd.DataFrame({"unique_id": ["a"], "ds": [1], "y": [1.0]}),
+            r"long table: it has a column 'unique_id'.* y\.pivot\(index='ds', columns='unique_id'",
+        ),
+        (pl.DataFrame({"unique_id": ["a"], "ds": [1]}), r"y\.pivot\(on='unique_id', index='ds'"),
+        (
+            on(DAYS).set_axis(["a", "a"], axis=1),
+            r"a name of its own for each column; got 'a' at positions 0 and 1\. Rename or drop",
+        ),
+        (
+            np.array([[1.0, NAN], [NAN, 2.0]]),
+            r"^y has 2 missing values; first in column 1 at row 0\. Fill .*pandas\.DataFrame\(y\)",
+        ),
+        (np.ma.masked_equal([1.0, 2.0], 2.0), r"y has 1 missing value; .* at row 1\."),
+        ([1.0, INF], r"^y has 1 infinite value; first in column 0 at row 1\. Replace them"),
+        (
+            holed(holed(on(DAYS), 17, NAN), 19, NAN),
+            (
+                r"^y has 2 missing values; first in column 'temp' at row 17 \(2012-01-18\)\. Fill "
+                r"them, e\.g\. y\.ffill\(\) or y\.interpolate\(\)\.$"
+            ),
+        ),
+        (holed(on(pd.RangeIndex(5)).astype("Int64"), 2, pd.NA), r"1 missing value; .* row 2 \(2\)"),
+        (holed(on(DAYS), 3, -INF), r"1 infinite value; .* 'temp' at row 3 \(2012-01-04\)\. Rep"),
+        (
+            at(DATES).with_columns(wind=pl.Series([1.0, None, NAN] + [0.0] * 17)),
+            r"y has 2 missing values; first in column 'wind' at row 1 \(2012-01-02\)\. .*fill_nan",
+        ),
+        (at(DATES).with_columns(pl.col("temp") / 0), r"20 infinite values; .*is_finite\(\)"),
+        (
+            on(DAYS[[0, 1, 3, 2, 4]]),
+            (
+                r"the times of y are unsorted: 2012-01-04 at row 2, then 2012-01-03 at row 3\. "
+                r"Sort .*y\.sort_index\(\)"
+            ),
+        ),
+        (on(pd.RangeIndex(5, 0, -1)), r"the times of y are unsorted: 5 at row 0, then 4 at row 1"),
+        (at(DATES[:3] + DATES[:3]), r"are unsorted: 2012-01-03 at row 2.* y\.sort\('date'\)"),
+        (
+            on(DAYS[[0, 1, 2, 2, 3, 3]]),
+            r"the times of y are duplicated: 2012-01-03 at row 2, then 2012-01-03 at row 3\. Keep",
+        ),
+        (at(DATES[:3] + DATES[2:]), r"are duplicated: 2012-01-03 .* y\.unique\('date', keep='las"),
+        (on(DAYS.insert(2, pd.NaT)), r"y has no time at row 2\. Drop .* y\[y\.index\.notna\(\)\]"),
+        (at([*DATES, None]), r"y has no time at row 20\. Drop such rows: y\.drop_nulls\('date'\)"),
+        (
+            on(DAYS.delete(17)),
+            (
+                r"^the times of y are not evenly spaced: with a step of 'D' 2012-01-18 is due, got "
+                r"2012-01-19 at row 17\. Fill .*y\.asfreq.* the rows .*: y\.reset_index\(.*\)\.$"
+            ),
+        ),
+        (
+            on(pd.date_range("2020-01-31", periods=24, freq="ME").delete(5)),
+            r"with a step of 'ME' 2020-06-30 is due, got 2020-07-31 at row 5",
+        ),
+        (
+            on(pd.bdate_range("2024-12-02", periods=40).drop("2024-12-25")),
+            r"with a step of 'B' 2024-12-25 is due, got 2024-12-26 at row 17",
+        ),
+        (
+            on(DAYS.delete([3, 9, 14])),
+            r"with a step of '1D' 2012-01-04 is due, got 2012-01-05 at row 3",
+        ),
+        (
+            on(pd.Index([0, 2, 4, 7])),
+            r"with a step of 2 6 is due, got 7 at row 3",
+        ),
+        (
+            on(pd.period_range("2020-01", periods=5, freq="M").delete(2)),
+            r"with a step of 'M' 2020-03-01 is due, got 2020-04-01 at row 2",
+        ),
+        (at(DATES[:7] + DATES[8:]), r"2012-01-08 is due, .* y\.upsample\('date', every=\.\.\.\)"),
+        (on(DAYS[[3]]), r"y has a single row, which does not tell the time step\. .*asfreq\('D'\)"),
+        (at(DATES[:1]), r"y has a single row, .* or drop the times: y\.drop\('date'\)"),
+        (
+            at(DATES).with_columns(seen=pl.col("date")),
+            r"y has several time columns, \['date', 'seen'\]\. Name one with `time_column`",
+        ),
+    ],
+)
+def test_a_series_that_is_not_sound_is_a_value_error(y, message):
+    with pytest.raises(ValueError, match=message):
+        read_table(y)
+
+
+def test_a_time_column_must_be_there_and_hold_times():
+    y = at(DATES)
+    with pytest.raises(ValueError, match=r"no time column 'dat'\. Did you mean 'date'\? It has"):
+        read_table(y, time_column="dat")
+    with pytest.raises(ValueError, match=r"no time column 'zzz'\. It has \['date', 'temp', 'wind'"):
+        read_table(y, time_column="zzz")
+    with pytest.raises(TypeError, match=r"the time column 'date' of y must be .*; got String\. Ca"):
+        read_table(at([str(d) for d in DATES]), time_column="date")
+    with pytest.raises(ValueError, match=r"y has no time at row 1\."):
+        read_table(at([0, None, 2]), time_column="date")
+    with pytest.raises(ValueError, match=r"is for polars; y is a pandas DataFrame.*set_index\('da"):
+        read_table(on(DAYS), time_column="date")
+    with pytest.raises(ValueError, match=r"`time_column` is for polars; y is a numpy array\."):
+        read_table([1.0], time_column="date")
+
+
+@pytest.mark.parametrize(
+    ("fitted", "new", "message"),
+    [
+        (
+            on(DAYS),
+            numbers(2),
+            r"^y_new is a numpy array; the forecaster was fitted on a pandas DataFrame\.",
+        ),
+        (on(DAYS)["temp"], on(DAYS)[["temp"]], r"y_new is a pandas DataFrame; .* a pandas Series"),
+        (
+            on(DAYS),
+            on(DAYS).rename(columns={"wind": "wnd"}),
+            (
+                r"^y_new has other columns than the series fitted on: missing \['wind'\], "
+                r"unexpected \['wnd'\]\. Make them \['temp', 'wind'\]\.$"
+            ),
+        ),
+        (on(DAYS), on(DAYS).assign(x=1.0), r"missing \[\], unexpected \['x'\]"),
+        (at(DATES), at(DATES).drop("wind"), r"missing \['wind'\], unexpected \[\]"),
+        (on(DAYS)["temp"], on(DAYS)["wind"], r"missing \['temp'\], unexpected \['wind'\]"),
+        (
+            numbers(5, 3),
+            numbers(2, 4),
+            r"^y_new has 4 column\(s\); the forecaster was fitted on 3\.$",
+        ),
+        (numbers(5, 3), np.ones(3), r"y_new has 1 column\(s\); .* pass y_new\[None, :\]\."),
+        (
+            on(DAYS[:10]),
+            on(DAYS[9:12]),
+            (
+                r"^y_new must start at 2012-01-11, one step after the last row seen; got "
+                r"2012-01-10\. Drop rows seen before, fill in rows left out"
+            ),
+        ),
+        (on(DAYS[:10]), on(DAYS[[12]]), r"y_new must start at 2012-01-11, .*; got 2012-01-13"),
+        (on(pd.RangeIndex(10)), on(pd.RangeIndex(2)), r"y_new must start at 10, .*; got 0\."),
+        (at(DATES[:10]), at(DATES[11:]), r"y_new must start at 2012-01-11, .*; got 2012-01-12\."),
+        (
+            on(DAYS[:10]),
+            on(DAYS[[10, 12]]),
+            r"the times of y_new are not evenly spaced: with a step of 'D' 2012-01-12 is due",
+        ),
+        (
+            on(pd.bdate_range("2024-01-01", periods=12)),
+            on(pd.DatetimeIndex(["2024-01-20"])),
+            r"with a step of 'B' 2024-01-22 is due, got 2024-01-20 at row 0",
+        ),
+        (
+            on(DAYS[:10]),
+            on(pd.RangeIndex(10, 12)),
+            r"^y_new has counts as its time axis; the forecaster was fitted on time stamps\.",
+        ),
+        (
+            on(DAYS[:10]),
+            on(DAYS[10:].tz_localize("UTC")),
+            r"has time stamps in UTC as its time axis; the forecaster was fitted on time stamps\.",
+        ),
+        (at(DATES[:10]), at(DATES[10:]).drop("date"), r"y_new has no time column 'date'\."),
+        (at(DATES[:10]).drop("date"), at(DATES[10:]), r"y_new has time stamps as its time axis; "),
+        (
+            on(pd.period_range("2020-01", periods=3, freq="M")),
+            on(pd.period_range("2020-04", periods=3, freq="Q")),
+            r"y_new has periods of 'Q-DEC' as its time axis; .* fitted on periods of 'M'",
+        ),
+        (
+            on(DAYS[:10]),
+            holed(on(DAYS[10:]), 0, NAN),
+            r"^y_new has 1 missing value; .*y_new\.ffill",
+        ),
+    ],
+)
+def test_rows_that_do_not_continue_the_series_are_refused(fitted, new, message):
+    table = read_table(fitted)
+    with pytest.raises(ValueError, match=message):
+        check_follows(
+            table.layout, table.last_time, read_table(new, name="y_new", layout=table.layout)
+        )

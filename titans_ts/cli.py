@@ -1,0 +1,356 @@
+"""``titans-ts fit | forecast | info``: the forecaster from a shell, one file in, one file out.
+
+Standard output holds results and nothing else; progress, tables and errors go to standard error.
+A file that is written appears whole or not at all. Only typer is imported at the start: torch and
+polars wait until a command needs them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from titans_ts.forecaster import TitansForecaster
+    from titans_ts.frames import Layout
+
+app = typer.Typer(
+    help="Forecast multivariate time series, and go on learning from new rows.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain help shows every name in full at 80 columns
+    add_completion=False,
+    pretty_exceptions_enable=False,  # an error that is ours to mend shows Python's own traceback
+)
+
+FILES = (".csv", ".csv.gz", ".parquet")
+STDOUT = Path("-")
+DATA_HELP = f"A file ({', '.join(FILES)}), or the name of a data set, such as seattle-weather."
+
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File that `fit` wrote.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """End with one readable line and exit code 1 where the user, not the program, is at fault."""
+    try:
+        yield
+    except BrokenPipeError:  # as in `| head`: typer ends quietly
+        raise
+    except (OSError, TypeError, ValueError) as error:
+        typer.echo(f"titans-ts: error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(1) from error
+
+
+@contextmanager
+def _about(source: object) -> Iterator[None]:
+    """Say which file or data set an error is about."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from titans_core import __version__
+
+        typer.echo(f"titans-ts {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Forecast multivariate time series, and go on learning from new rows."""
+
+
+@app.command()
+@_user_errors()
+def fit(
+    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
+    time_column: Annotated[
+        str | None, typer.Option(help="The times, if not the only dates.")
+    ] = None,
+    columns: Annotated[str | None, typer.Option(help="Channels, as in a,b; else all.")] = None,
+    prediction_length: Annotated[int, typer.Option(min=1, help="Rows to forecast.")] = 24,
+    context_length: Annotated[int, typer.Option(min=2, help="Rows of look-back.")] = 96,
+    validation_size: Annotated[float, typer.Option(help="Last part, a share or rows.")] = 0.2,
+    network: Annotated[bool, typer.Option(help="Train a network, or linear only.")] = True,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Training steps, at most.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+) -> None:
+    """Learn from a table of rows in time order; write a model."""
+    if max_steps is not None and not network:
+        raise typer.BadParameter("goes with a network only", param_hint="--max-steps")
+    _check_target(output)  # now, not after minutes of training
+    from titans_ts.forecaster import DEFAULT_TRAINING, TitansForecaster
+
+    begun = time.perf_counter()
+    rows = _read_data(data)
+    with _about(data):
+        rows, time_column = _choose_columns(rows, time_column, columns)
+        forecaster = TitansForecaster(
+            prediction_length=prediction_length,
+            context_length=context_length,
+            validation_size=int(validation_size)
+            if validation_size.is_integer()
+            else validation_size,
+            use_network=network,
+            training=None if max_steps is None else replace(DEFAULT_TRAINING, max_steps=max_steps),
+            time_column=time_column,
+            random_state=seed,
+            progress=not quiet,
+        ).fit(rows)
+    forecaster.save(output)
+    if not quiet:
+        facts = _facts(forecaster) | {"seconds": round(time.perf_counter() - begun, 1)}
+        del facts["parameters"], facts["version"]  # which the user just gave, and has
+        _print_facts(facts, to_stderr=True)
+
+
+@app.command()
+@_user_errors()
+def forecast(
+    model: ModelFile,
+    new: Annotated[Path | None, typer.Option(help="Learn these rows first.")] = None,
+    prediction_length: Annotated[
+        int | None, typer.Option(min=1, help="As fitted, or less.")
+    ] = None,
+    levels: Annotated[str, typer.Option(help="Quantiles beside the median.")] = "0.1,0.9",
+    output: Annotated[Path, typer.Option("--output", "-o", help="File; - is stdout.")] = STDOUT,
+    as_json: AsJson = False,
+    save: Annotated[Path | None, typer.Option(help="Write the model as it then is.")] = None,
+) -> None:
+    """Forecast the rows that follow: medians and quantiles."""
+    try:
+        wanted = sorted({float(level) for level in levels.split(",")})
+    except ValueError:
+        message = f"{levels!r} is not a list of numbers such as 0.1,0.9"
+        raise typer.BadParameter(message, param_hint="--levels") from None
+    for target in {output, save or output} - {STDOUT}:
+        _check_target(target)
+    from titans_core.persistence import _write_atomically
+    from titans_ts.forecaster import TitansForecaster
+
+    forecaster = TitansForecaster.load(model)
+    if new is not None:
+        rows = _read_file(new)
+        with _about(new):
+            forecaster.update(_follow(rows, forecaster._layout))
+    result = _forecast(forecaster, prediction_length, wanted)
+    text = json.dumps(result) + "\n" if as_json else _to_csv(result)
+    if output == STDOUT:
+        typer.echo(text, nl=False)
+    else:
+        _write_atomically(output.resolve(), text.encode())
+    if save is not None:  # last: if anything failed before, the same command can be run again
+        forecaster.save(save)
+
+
+@app.command()
+@_user_errors()
+def info(model: ModelFile, as_json: AsJson = False) -> None:
+    """Show what a model learned, and where it stands."""
+    from titans_ts.forecaster import TitansForecaster
+
+    facts = _facts(TitansForecaster.load(model))
+    typer.echo(json.dumps(facts, indent=2)) if as_json else _print_facts(facts)
+
+
+def _check_target(path: Path) -> None:
+    """Refuse what cannot be replaced by a whole file; a device would be, and be gone."""
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise ValueError(f"cannot write to folder '{path.parent}'; create it, or name another")
+    if path.exists() and not path.is_file():
+        raise ValueError(f"'{path}' is no regular file; name one that may be written")
+
+
+def _read_data(data: str) -> pl.DataFrame:
+    """Rows of a file or a registered data set; the spelling decides, not what lies around."""
+    from titans_ts.datasets import load_dataset
+
+    if data.lower().endswith(FILES):
+        return _read_file(Path(data))
+    if os.sep in data or Path(data).suffix:
+        raise ValueError(f"'{data}' is no data set, and as a file must end in {', '.join(FILES)}")
+    return load_dataset(data, engine="polars")
+
+
+def _read_file(path: Path) -> pl.DataFrame:
+    import polars as pl
+
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file '{path}'; check the path")
+    try:
+        if path.suffix.lower() == ".parquet":
+            rows = pl.read_parquet(path)
+        else:
+            rows = pl.read_csv(path, try_parse_dates=True, infer_schema_length=None)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"cannot read '{path}': {error}") from error
+    if rows.is_empty():
+        raise ValueError(f"'{path}' has no rows")
+    return rows
+
+
+def _choose_columns(
+    rows: pl.DataFrame, time_column: str | None, columns: str | None
+) -> tuple[pl.DataFrame, str | None]:
+    """Keep the times (the only dates, if not named) and the channels, which must be numbers."""
+    stamps = _stamps(rows)
+    if time_column is None and len(stamps) > 1:
+        raise ValueError(f"several columns hold times, {stamps}; name one with --time-column")
+    time_column = stamps[0] if time_column is None and stamps else time_column
+    others = [name for name in rows.columns if name != time_column]
+    channels = others if columns is None else next(csv.reader([columns], skipinitialspace=True))
+    kept = channels if time_column is None else [time_column, *channels]
+    if unknown := [name for name in kept if name not in rows.columns]:
+        raise ValueError(f"there is no column {unknown[0]!r}; name some of {rows.columns}")
+    if time_column is not None and str(rows.schema[time_column]) == "String":
+        raise ValueError(
+            f"the times in {time_column!r} cannot be read, such as {rows[time_column][0]!r}; "
+            "write them as 2024-12-31 or 2024-12-31 23:00:00"
+        )
+    if bad := [name for name in channels if not rows.schema[name].is_numeric()]:
+        numbers = ",".join(name for name in others if rows.schema[name].is_numeric())
+        raise ValueError(
+            f"{', '.join(map(repr, bad))} does not hold numbers; choose the channels, as in "
+            f"--columns {numbers or 'a,b'}"
+        )
+    return rows.select(kept), time_column
+
+
+def _stamps(rows: pl.DataFrame) -> list[str]:
+    import polars as pl
+
+    return [name for name, dtype in rows.schema.items() if dtype in (pl.Date, pl.Datetime)]
+
+
+def _follow(rows: pl.DataFrame, layout: Layout) -> Any:
+    """Rows of a file as the model knows them: its columns, its time zone, its kind of frame."""
+    import polars as pl
+
+    stamps = [str(layout.time_name)] if layout.time_name in rows.columns else _stamps(rows)
+    zoned = [name for name in stamps if getattr(rows.schema[name], "time_zone", None)]
+    if layout.timezone is not None:  # a text file gives offsets, which polars reads as UTC
+        rows = rows.with_columns(pl.col(zoned).dt.convert_time_zone(layout.timezone))
+    channels = [name for name in rows.columns if name in layout.columns]
+    if layout.kind == "polars":
+        return rows.select(channels if layout.time is None else [str(layout.time_name), *channels])
+    if layout.kind == "numpy":
+        return rows.drop(stamps).to_numpy()
+    if layout.kind == "pandas" and layout.time == "datetime" and stamps:
+        import pandas as pd
+
+        index = pd.DatetimeIndex(rows[stamps[0]].to_list())
+        return pd.DataFrame(rows.select(channels).to_numpy(), index, channels)
+    return rows  # the rarer axes are for Python; `update` says so
+
+
+def _forecast(
+    forecaster: TitansForecaster, prediction_length: int | None, levels: list[float]
+) -> dict[str, Any]:
+    """Times, if there are any, and by channel the point forecast and the quantiles."""
+    import numpy as np
+
+    layout = forecaster._layout
+    point: Any = forecaster.predict(prediction_length)
+    quantiles: Any = forecaster.predict_quantiles(levels, prediction_length)
+    times: Any = None
+    if layout.kind == "polars" and layout.time is not None:
+        times = point[layout.time_name].to_list()
+        point, quantiles = point.drop(layout.time_name), quantiles.drop(layout.time_name)
+    elif layout.kind in ("pandas", "series"):
+        times = point.index.to_timestamp() if layout.time == "period" else point.index
+    if times is not None:
+        times = [t.isoformat() if hasattr(t, "isoformat") else int(t) for t in times]
+    points = np.asarray(point).reshape(len(point), -1)
+    fans = np.asarray(quantiles).reshape(*points.shape, len(levels))
+    channels = {
+        str(label): {
+            "point": points[:, c].tolist(),
+            "quantiles": {f"{q:g}": fans[:, c, i].tolist() for i, q in enumerate(levels)},
+        }
+        for c, label in enumerate(layout.columns)
+    }
+    return {"time_column": layout.time_name, "times": times, "channels": channels}
+
+
+def _to_csv(result: dict[str, Any]) -> str:
+    """One row per time; the median of a channel has its name, a quantile ``channel_qlevel``."""
+    table = {} if result["times"] is None else {result["time_column"] or "time": result["times"]}
+    for name, channel in result["channels"].items():
+        table[name] = channel["point"]
+        table |= {f"{name}_q{level}": values for level, values in channel["quantiles"].items()}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*table.values(), strict=True))
+    return text.getvalue()
+
+
+def _facts(forecaster: TitansForecaster) -> dict[str, Any]:
+    """What there is to know about a fitted forecaster, as JSON takes it."""
+    from titans_core import __version__
+
+    residual, history = forecaster.model_.residual, forecaster.training_history_
+    standing = forecaster.snapshot()
+    network = None
+    if residual.network is not None:
+        network = {
+            "weights": sum(weight.numel() for weight in residual.network.parameters()),
+            "training_steps": None if history is None else history.steps,
+            "gate_fresh": residual.fresh.gate,
+            "gate_carried": residual.carried.gate,
+            "memory_carried": residual.uses_memory,
+        }
+    return {
+        "channels": [str(label) for label in forecaster._layout.columns],
+        "rows_seen": standing.stream.position,
+        "last_time": standing.last_time,
+        "linear_part": "per channel" if standing.stream.linear.per_channel else "shared",
+        "network": network,
+        "parameters": {
+            name: asdict(value) if name in ("backbone", "training") and value else value
+            for name, value in forecaster.get_params().items()
+        },
+        "version": __version__,
+    }
+
+
+def _print_facts(facts: dict[str, Any], *, to_stderr: bool = False) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = "\n".join(f"{key.replace('_', ' ')}: {entry}" for key, entry in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(value)
+        table.add_row(name.replace("_", " "), "none" if value is None else str(value))
+    # Names come from the user's file: they are text, not markup.
+    Console(stderr=to_stderr, markup=False, emoji=False, highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,59 @@
+"""Forecast every window of a test part, without looking ahead; the floors beside."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from titans_ts.forecaster import TitansForecaster
+from titans_ts.windows import Array, sliding_windows
+
+
+def actual_windows(y: Array, first: int, prediction_length: int) -> Array:
+    """What came after every origin from row ``first`` on: ``(T, C) -> (n, P, C)``."""
+    return sliding_windows(y[first:], prediction_length).transpose(0, 2, 1)
+
+
+def rolling_forecasts(
+    forecaster: TitansForecaster, y: Array, first: int, *, learn: bool | None
+) -> Array:
+    """Forecast at every origin from row ``first`` on whose targets end within y.
+
+    Parameters
+    ----------
+    forecaster : TitansForecaster
+        Fitted on numpy rows ``y[:first]``. If it streams, it is left at the last origin.
+    y : ndarray of shape (T, C)
+    learn : bool or None
+        True: the rows before each origin are revealed by ``update``, which learns from them.
+        False: they are revealed, and nothing is learned. None: each forecast is made from its
+        ``context_length`` rows alone, as in the published long-horizon benchmarks.
+
+    Returns
+    -------
+    ndarray of shape (n, P, C)
+    """
+    forecasts = []
+    for origin in range(first, len(y) - forecaster.prediction_length + 1):
+        if learn is None:
+            context = y[origin - forecaster.context_length : origin]
+            forecasts.append(forecaster.predict(context=context))
+            continue
+        if origin > first:
+            forecaster.update(y[origin - 1 : origin], learn=learn)
+        forecasts.append(forecaster.predict())
+    return np.stack(forecasts)
+
+
+def naive_forecasts(y: Array, first: int, prediction_length: int, season_length: int = 1) -> Array:
+    """Repeat the last season before every origin; with ``season_length=1`` the last row.
+
+    Raises
+    ------
+    ValueError
+        There is no whole season before the first origin.
+    """
+    if first < season_length:
+        raise ValueError(f"season_length = {season_length} needs as many rows; got {first}.")
+    origins = np.arange(first, len(y) - prediction_length + 1)
+    back = season_length - np.arange(prediction_length) % season_length
+    return y[origins[:, None] - back]

@@ -9,11 +9,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import mean_absolute_error, mean_squared_error
-from titans_ts.plots import plot_forecast
 
 from titans_ts import TitansForecaster, dataset_info, load_dataset
 from titans_ts.evaluation import actual_windows, naive_forecasts, rolling_forecasts
 from titans_ts.metrics import mean_absolute_scaled_error
+from titans_ts.plots import plot_forecast
 
 PREDICTION_LENGTH, CONTEXT_LENGTH, SEASON_LENGTH = 14, 120, 365
 PICTURE = Path("outputs/demo.png")

@@ -50,8 +50,7 @@ def random_inputs(
         "momentum_decay": uniform(0.5, 1.0),
         "forget_gate": uniform(0.0, 0.02),
         "initial_weights": tuple(
-            normal(heads, d_in, d_out) / d_in**0.5
-            for d_in, d_out in pairwise(widths)
+            normal(heads, d_in, d_out) / d_in**0.5 for d_in, d_out in pairwise(widths)
         ),
         "norm": (1 + 0.1 * normal(heads, dim), 0.1 * normal(heads, dim)) if norm else None,
     }

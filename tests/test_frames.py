@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,6 @@ import pandas as pd
 import polars as pl
 import pytest
 from dateutil.tz import tzoffset
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal, assert_series_equal
 
 from titans_ts.frames import (
@@ -30,6 +27,8 @@ from titans_ts.frames import (
 ROOT = Path(__file__).parent.parent
 LEVELS = [0.1, 0.5, 0.975]
 NAN, INF = float("nan"), float("inf")
+DAYS = pd.date_range("2012-01-01", periods=20, freq="D")
+DATES = [date(2012, 1, 1) + timedelta(days=i) for i in range(20)]
 
 
 def numbers(rows, columns=2):
@@ -41,170 +40,16 @@ def on(index):
     return pd.DataFrame(numbers(len(index)), index=index, columns=["temp", "wind"])
 
 
-def at(times, name="date"):
-    """A polars frame with a time column, 'temp' and 'wind'."""
+def at(times):
+    """A polars frame with the time column 'date', 'temp' and 'wind'."""
     values = numbers(len(times))
-    return pl.DataFrame({name: times, "temp": values[:, 0], "wind": values[:, 1]})
+    return pl.DataFrame({"date": times, "temp": values[:, 0], "wind": values[:, 1]})
 
 
-def forget_freq(index):
-    """The same stamps as an index that does not know its step, as one read from a file."""
-    return pd.DatetimeIndex(list(index), name=index.name).as_unit(index.unit)
-
-
-def assert_same_index(got, expected):
-    # Not pandas.testing.assert_index_equal: 3.1 warns where one of the two does not know its step.
-    assert type(got) is type(expected)
-    assert got.dtype == expected.dtype
-    assert got.name == expected.name
-    assert got.equals(expected)
-
-
-def continued(y, rows, **options):
+def continued(y, rows):
     """The forecast frame of `rows` rows after `y`."""
-    table = read_table(y, **options)
+    table = read_table(y)
     return write_point(table.layout, table.last_time, numbers(rows, table.values.shape[1]))
-
-
-INDEXES = {
-    "hourly across the spring change": pd.date_range(
-        "2024-03-30 12:00", periods=40, freq="h", tz="Europe/Berlin"
-    ),
-    "hourly across the autumn change": pd.date_range(
-        "2024-10-26 12:00", periods=40, freq="h", tz="Europe/Berlin"
-    ),
-    "daily across the spring change": pd.date_range(
-        "2024-03-27", periods=12, freq="D", tz="Europe/Berlin"
-    ),
-    "24 hours across the spring change": pd.date_range(
-        "2024-03-27", periods=12, freq="24h", tz="Europe/Berlin"
-    ),
-    "daily": pd.date_range("2012-01-01", periods=12, freq="D", name="date"),
-    "month ends": pd.date_range("2023-10-31", periods=12, freq="ME"),
-    "last business days of months": pd.date_range("2023-10-31", periods=12, freq="BME"),
-    "month starts": pd.date_range("2023-10-01", periods=12, freq="MS", tz="UTC"),
-    "quarters": pd.date_range("2023-03-31", periods=12, freq="QE"),
-    "years": pd.date_range("2016-12-31", periods=12, freq="YE"),
-    "weeks to Wednesday": pd.date_range("2024-01-03", periods=12, freq="W-WED"),
-    "business days": pd.date_range("2024-01-01", periods=16, freq="B"),
-    "quarter hours in nanoseconds": pd.date_range("2024-01-01", periods=12, freq="15min").as_unit(
-        "ns"
-    ),
-    "seconds in seconds": pd.date_range("2024-01-01", periods=12, freq="30s").as_unit("s"),
-    "a fixed offset": pd.date_range(
-        "2024-01-01", periods=12, freq="h", tz=timezone(timedelta(hours=5, minutes=30))
-    ),
-    "months as periods": pd.period_range("2023-11", periods=12, freq="M", name="month"),
-    "weeks as periods": pd.period_range("2023-11-01", periods=12, freq="W-TUE"),
-    "pairs of months as periods": pd.period_range("2023-11", periods=12, freq="2M"),
-    "row numbers": pd.RangeIndex(12),
-    "every fifth row number": pd.RangeIndex(100, 160, 5, name="row"),
-    "integers that are no range": pd.Index(np.arange(7, 43, 3, dtype="int32"), name="t"),
-}
-
-
-@pytest.mark.parametrize("index", INDEXES.values(), ids=INDEXES)
-@pytest.mark.parametrize("cut", [6, 8, 11])
-def test_a_pandas_time_axis_goes_on_where_it_stopped(index, cut):
-    y = on(index)
-    answer = continued(y[:cut], len(y) - cut)
-    assert_same_index(answer.index, index[cut:])
-    assert list(answer.columns) == ["temp", "wind"]
-    np.testing.assert_array_equal(answer, numbers(len(y) - cut))
-
-
-@pytest.mark.parametrize(
-    "name", [n for n, i in INDEXES.items() if isinstance(i, pd.DatetimeIndex) and "24" not in n]
-)
-def test_a_step_that_the_index_does_not_know_is_inferred(name):
-    index = INDEXES[name]
-    answer = continued(on(forget_freq(index))[:8], len(index) - 8)
-    assert_same_index(answer.index, index[8:])
-
-
-@pytest.mark.parametrize("index", INDEXES.values(), ids=INDEXES)
-def test_a_layout_survives_json(index):
-    table = read_table(on(index))
-    stored = json.loads(json.dumps([table.layout.to_dict(), table.first_time, table.last_time]))
-    assert Layout.from_dict(stored[0]) == table.layout
-    assert stored[1:] == [table.first_time, table.last_time]
-    assert hash(Layout.from_dict(stored[0])) == hash(table.layout)
-
-
-@settings(deadline=None, max_examples=50)  # machines that run tests are busy machines
-@given(
-    freq=st.sampled_from(["h", "D", "7h", "B", "ME", "MS", "W", "QE", "YE", "90min", "2D"]),
-    zone=st.sampled_from([None, "UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"]),
-    start=st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1)),
-    rows=st.lists(st.integers(1, 40), min_size=2, max_size=4),
-)
-def test_any_cut_of_a_time_axis_equals_no_cut(freq, zone, start, rows):
-    start = start.replace(hour=0, minute=0, second=0, microsecond=0)
-    index = pd.date_range(start, periods=3 + sum(rows), freq=freq, tz=zone)
-    y, seen = on(index), 3
-    first = read_table(y[:seen])
-    layout, last_time = first.layout, first.last_time
-    assert layout.step == index.freqstr
-    for n in rows:
-        new = on(forget_freq(index))[seen : seen + n]
-        table = check_follows(layout, last_time, read_table(new, layout=layout))
-        np.testing.assert_array_equal(table.values, new)
-        assert advance_time(layout, last_time, n) == table.last_time
-        assert_same_index(write_point(layout, last_time, numbers(n)).index, new.index)
-        seen, last_time = seen + n, table.last_time
-
-
-POLARS_TIMES = {
-    "dates": pl.date_range(date(2024, 2, 25), date(2024, 3, 7), "1d", eager=True),
-    "month ends as dates": pl.date_range(
-        date(2023, 11, 1), date(2024, 10, 1), "1mo", eager=True
-    ).dt.month_end(),
-    "month starts": pl.datetime_range(
-        datetime(2023, 11, 1), datetime(2024, 10, 1), "1mo", eager=True
-    ),
-    "years": pl.date_range(date(2016, 1, 1), date(2027, 1, 1), "1y", eager=True),
-    "hours": pl.datetime_range(
-        datetime(2024, 1, 1), datetime(2024, 1, 1, 11), "1h", time_unit="ms", eager=True
-    ),
-    "quarter hours in nanoseconds": pl.datetime_range(
-        datetime(2024, 1, 1), datetime(2024, 1, 1, 3), "15m", time_unit="ns", eager=True
-    ),
-    "hours across the spring change": pl.datetime_range(
-        datetime(2024, 3, 30, 20),
-        datetime(2024, 3, 31, 8),
-        "1h",
-        time_zone="Europe/Berlin",
-        eager=True,
-    ),
-    "days across the autumn change": pl.datetime_range(
-        datetime(2024, 10, 20), datetime(2024, 11, 2), "1d", time_zone="Europe/Berlin", eager=True
-    ),
-    "integers": pl.Series(range(100, 160, 5), dtype=pl.Int32),
-    "small integers": pl.Series(range(12), dtype=pl.UInt8),
-}
-
-
-@pytest.mark.parametrize("times", POLARS_TIMES.values(), ids=POLARS_TIMES)
-def test_a_polars_time_axis_goes_on_where_it_stopped(times):
-    y = at(times).select("temp", "date", "wind")
-    answer = continued(y[:7], len(y) - 7, time_column="date")
-    values = numbers(len(y) - 7)
-    expected = pl.DataFrame({"date": times[7:], "temp": values[:, 0], "wind": values[:, 1]})
-    assert answer.schema == expected.schema
-    assert answer.equals(expected)
-
-
-@pytest.mark.parametrize("times", POLARS_TIMES.values(), ids=POLARS_TIMES)
-def test_a_polars_stream_is_taken_row_by_row_and_its_layout_survives_json(times):
-    y = at(times)
-    first = read_table(y[:6], time_column="date")
-    layout = Layout.from_dict(json.loads(json.dumps(first.layout.to_dict())))
-    assert layout == first.layout
-    last_time = first.last_time
-    for row in range(6, len(y)):
-        table = check_follows(layout, last_time, read_table(y[row], layout=layout))
-        np.testing.assert_array_equal(table.values[0], y.select("temp", "wind").row(row))
-        last_time = table.last_time
 
 
 def test_an_array_comes_back_as_an_array_of_its_dimensions():
@@ -246,6 +91,18 @@ def test_reading_copies():
     for array in arrays:
         array[:] = 7
     assert all((table.values == 1).all() for table in tables)
+
+
+def test_a_pandas_frame_comes_back_as_a_frame():
+    index = pd.date_range("2024-01-31", periods=5, freq="ME", name="month")
+    expected = pd.DataFrame(numbers(2), index=index[3:], columns=["temp", "wind"])
+    assert_frame_equal(continued(on(index)[:3], 2), expected)
+
+
+def test_a_polars_frame_comes_back_as_a_frame_with_the_times_in_front():
+    y = at(DATES[:3]).select("temp", "date", "wind")
+    np.testing.assert_array_equal(read_table(y).values, numbers(3))
+    assert continued(y, 2).equals(at(DATES[3:5]))
 
 
 def test_a_series_comes_back_as_a_series():
@@ -300,21 +157,6 @@ def test_pandas_columns_may_hold_any_real_numbers(dtype):
     np.testing.assert_array_equal(read_table(y).values, numbers(4))
 
 
-def test_two_stamps_tell_a_step():
-    assert read_table(on(pd.to_datetime(["2024-01-01", "2024-01-08"]))).layout.step == "7D"
-    assert read_table(on(pd.to_datetime(["2024-01-01 00:00", "2024-01-01 01:30"]))).layout.step in (
-        "90min",
-        "1h30min",
-    )
-    days = pd.DatetimeIndex(["2024-03-31", "2024-04-01"], tz="Europe/Berlin")  # 23 hours apart
-    assert read_table(on(days)).layout.step == "1D"
-
-
-def test_one_row_of_numbers_or_with_a_freq_is_enough():
-    assert read_table(on(pd.RangeIndex(3, 4))).layout.step == 1
-    assert read_table(on(pd.date_range("2024-01-31", periods=1, freq="ME"))).layout.step == "ME"
-
-
 def test_frames_are_matched_by_name_and_arrays_by_position():
     layout = read_table(on(pd.RangeIndex(3))).layout
     swapped = on(pd.RangeIndex(3))[["wind", "temp"]]
@@ -340,10 +182,6 @@ def test_a_context_may_have_another_time_axis_than_the_series_fitted_on():
     assert write_point(table.layout, table.last_time, numbers(1)).index[0] == pd.Timestamp(
         "2024-01-04"
     )
-
-
-DAYS = pd.date_range("2012-01-01", periods=20, freq="D")
-DATES = [date(2012, 1, 1) + timedelta(days=i) for i in range(20)]
 
 
 def holed(y, row, value):
@@ -469,52 +307,6 @@ def test_what_is_no_series_of_real_numbers_is_a_type_error(y, message):
             r"y has 2 missing values; first in column 'wind' at row 1 \(2012-01-02\)\. .*fill_nan",
         ),
         (at(DATES).with_columns(pl.col("temp") / 0), r"20 infinite values; .*is_finite\(\)"),
-        (
-            on(DAYS[[0, 1, 3, 2, 4]]),
-            (
-                r"the times of y are unsorted: 2012-01-04 at row 2, then 2012-01-03 at row 3\. "
-                r"Sort .*y\.sort_index\(\)"
-            ),
-        ),
-        (on(pd.RangeIndex(5, 0, -1)), r"the times of y are unsorted: 5 at row 0, then 4 at row 1"),
-        (at(DATES[:3] + DATES[:3]), r"are unsorted: 2012-01-03 at row 2.* y\.sort\('date'\)"),
-        (
-            on(DAYS[[0, 1, 2, 2, 3, 3]]),
-            r"the times of y are duplicated: 2012-01-03 at row 2, then 2012-01-03 at row 3\. Keep",
-        ),
-        (at(DATES[:3] + DATES[2:]), r"are duplicated: 2012-01-03 .* y\.unique\('date', keep='las"),
-        (on(DAYS.insert(2, pd.NaT)), r"y has no time at row 2\. Drop .* y\[y\.index\.notna\(\)\]"),
-        (at([*DATES, None]), r"y has no time at row 20\. Drop such rows: y\.drop_nulls\('date'\)"),
-        (
-            on(DAYS.delete(17)),
-            (
-                r"^the times of y are not evenly spaced: with a step of 'D' 2012-01-18 is due, got "
-                r"2012-01-19 at row 17\. Fill .*y\.asfreq.* the rows .*: y\.reset_index\(.*\)\.$"
-            ),
-        ),
-        (
-            on(pd.date_range("2020-01-31", periods=24, freq="ME").delete(5)),
-            r"with a step of 'ME' 2020-06-30 is due, got 2020-07-31 at row 5",
-        ),
-        (
-            on(pd.bdate_range("2024-12-02", periods=40).drop("2024-12-25")),
-            r"with a step of 'B' 2024-12-25 is due, got 2024-12-26 at row 17",
-        ),
-        (
-            on(DAYS.delete([3, 9, 14])),
-            r"with a step of '1D' 2012-01-04 is due, got 2012-01-05 at row 3",
-        ),
-        (
-            on(pd.Index([0, 2, 4, 7])),
-            r"with a step of 2 6 is due, got 7 at row 3",
-        ),
-        (
-            on(pd.period_range("2020-01", periods=5, freq="M").delete(2)),
-            r"with a step of 'M' 2020-03-01 is due, got 2020-04-01 at row 2",
-        ),
-        (at(DATES[:7] + DATES[8:]), r"2012-01-08 is due, .* y\.upsample\('date', every=\.\.\.\)"),
-        (on(DAYS[[3]]), r"y has a single row, which does not tell the time step\. .*asfreq\('D'\)"),
-        (at(DATES[:1]), r"y has a single row, .* or drop the times: y\.drop\('date'\)"),
         (
             at(DATES).with_columns(seen=pl.col("date")),
             r"y has several time columns, \['date', 'seen'\]\. Name one with `time_column`",

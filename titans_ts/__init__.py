@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from titans_core.config import BackboneConfig, NeuralMemoryConfig
-from titans_core.training_config import TrainingConfig
-from titans_ts.datasets import dataset_info, list_datasets, load_dataset
-from titans_ts.forecaster import TitansForecaster
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from titans_core.config import BackboneConfig, NeuralMemoryConfig
+    from titans_core.training_config import TrainingConfig
+    from titans_ts.datasets import dataset_info, list_datasets, load_dataset
+    from titans_ts.forecaster import TitansForecaster
 
 __all__ = [
     "BackboneConfig",
@@ -16,3 +20,25 @@ __all__ = [
     "list_datasets",
     "load_dataset",
 ]
+
+# Names are imported when they are first asked for (PEP 562): `titans-ts --help` needs no torch.
+_HOMES = {
+    "BackboneConfig": "titans_core.config",
+    "NeuralMemoryConfig": "titans_core.config",
+    "TitansForecaster": "titans_ts.forecaster",
+    "TrainingConfig": "titans_core.training_config",
+    "dataset_info": "titans_ts.datasets",
+    "list_datasets": "titans_ts.datasets",
+    "load_dataset": "titans_ts.datasets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

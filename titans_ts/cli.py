@@ -49,7 +49,7 @@ def _user_errors() -> Iterator[None]:
         yield
     except BrokenPipeError:  # as in `| head`: typer ends quietly
         raise
-    except (OSError, TypeError, ValueError) as error:
+    except (FloatingPointError, OSError, TypeError, ValueError) as error:  # the first: diverged
         typer.echo(f"titans-ts: error: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(1) from error
 

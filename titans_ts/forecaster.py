@@ -30,12 +30,12 @@ from titans_ts.residual import fit_residual
 from titans_ts.windows import Array, PatchClock
 
 DEFAULT_BACKBONE = BackboneConfig(memory=NeuralMemoryConfig(dim=32), num_blocks=1)
-DEFAULT_TRAINING = TrainingConfig(max_steps=200, validate_every=25, patience=4)
+DEFAULT_TRAINING = TrainingConfig(max_steps=300, validate_every=25, patience=4)
 QUANTILE_LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 
 def _count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
 
 
 def _levels(value: Any) -> bool:
@@ -81,7 +81,7 @@ class TitansForecaster:
     backbone : BackboneConfig, optional
         The network's backbone; None takes one block of width 32.
     training : TrainingConfig, optional
-        How the network is trained; None takes 300 steps with early stopping.
+        How the network is trained; None takes at most 300 steps, with early stopping.
     time_column : str, optional
         Time column of a polars frame; None finds it.
     random_state : int
@@ -232,7 +232,7 @@ class TitansForecaster:
         return self
 
     def predict(self, prediction_length: int | None = None, context: Any = None) -> Any:
-        """Forecast the rows after the last one seen (the median).
+        """Forecast the rows after the last one seen: the point forecast, made for squared error.
 
         Parameters
         ----------
@@ -257,7 +257,9 @@ class TitansForecaster:
         prediction_length: int | None = None,
         context: Any = None,
     ) -> Any:
-        """Forecast quantiles; they never cross, and the median is ``predict()``.
+        """Forecast quantiles, calibrated on validation; they never cross.
+
+        The level 0.5 is the median, which for a skewed channel is not ``predict()``.
 
         Parameters
         ----------

@@ -10,7 +10,7 @@ import torch
 from titans_ts.adaptation import Stream
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
-from titans_ts.residual import Residual
+from titans_ts.residual import Residual, median_index
 from titans_ts.windows import Array, PatchClock, normalise
 
 
@@ -33,11 +33,22 @@ class Scaler:
 
     @classmethod
     def fit(cls, y: Array) -> Scaler:
-        """Learn from training rows ``(T, C)``."""
-        varies = np.ptp(y, axis=0) > 0
-        return cls(
-            np.where(varies, y.mean(axis=0), y[0]), np.where(varies, y.std(axis=0), 1.0), varies
-        )
+        """Learn from training rows ``(T, C)``.
+
+        Raises
+        ------
+        ValueError
+            A channel's values are so large that their squares overflow.
+        """
+        with np.errstate(over="ignore"):
+            varies, level, scale = np.ptp(y, axis=0) > 0, y.mean(axis=0), y.std(axis=0)
+        overflown = np.flatnonzero(~np.isfinite(level) | ~np.isfinite(scale))
+        if len(overflown):
+            raise ValueError(
+                f"channel {overflown[0]} holds values too large to be squared in float64 (up to "
+                f"{np.abs(y[:, overflown[0]]).max():.3g}); divide it by a power of ten."
+            )
+        return cls(np.where(varies, level, y[0]), np.where(varies, scale, 1.0), varies)
 
     def apply(self, y: Array) -> Array:
         """``(..., C) -> (..., C)``."""
@@ -78,35 +89,31 @@ class Model:
         -------
         point : ndarray of shape (P, C)
         quantiles : ndarray of shape (P, C, Q)
-            At ``levels``, not decreasing; the median is the point forecast.
+            At ``levels``, not decreasing.
         """
         residual, context = self.residual, stream.context
         admission = residual.fresh if stream.memory is None else residual.carried
-        point = stream.linear.predict(context)  # (C, P)
+        linear = stream.linear.predict(context)[:, None]  # (C, 1, P)
         window, scale = normalise(context)
-        offsets = residual.spread[None]  # (1 or C, Q, P)
-        if residual.network is not None and admission.gate > 0:
+        scale = scale[..., None]  # (C, 1, 1)
+        answer = np.zeros((1, len(self.levels), 1))
+        if residual.network is not None and admission.uses_network:
+            channel = torch.arange(len(window))
             with torch.no_grad():
-                answer = residual.network(
-                    torch.from_numpy(window).float(), torch.arange(len(window)), stream.memory
-                )
-            corrections = answer.double().numpy()
-            median = corrections[:, residual.network.median_index]
-            offsets = corrections - median[:, None]
-            point = point + self._varying(admission.gate * scale * median)
-        away = self._varying(scale[..., None] * admission.calibration[..., None] * offsets)
-        # Each level was calibrated by itself; where two have crossed, the outer one gives way.
-        middle = int(np.flatnonzero(self.levels == 0.5)[0])
-        above = np.maximum.accumulate(away[:, middle:], axis=1)
-        below = np.minimum.accumulate(away[:, middle::-1], axis=1)[:, :0:-1]
-        quantiles = point[:, None] + np.concatenate([below, above], axis=1)
-        return self.scaler.undo(point.T), self.scaler.undo(quantiles.transpose(2, 1, 0)).transpose(
-            0, 2, 1
-        )
+                said = residual.network(torch.from_numpy(window).float(), channel, stream.memory)
+            answer = said.double().numpy()  # (C, Q, P)
+        correction = admission.gate * answer[:, median_index(self.levels), None]
+        away = answer if admission.quantiles else correction + residual.spread
+        away = away + admission.shift[..., None]
+        point = linear + self._varying(scale * correction)
+        # Levels are calibrated one by one; sorting repairs those that came to cross.
+        quantiles = np.sort(linear + self._varying(scale * away), axis=1)
+        quantiles = self.scaler.undo(quantiles.transpose(2, 1, 0)).transpose(0, 2, 1)
+        return self.scaler.undo(point[:, 0].T), quantiles
 
     def _varying(self, change: Array) -> Array:
         """Leave channels alone that never varied; channels are the first axis."""
-        return np.where(self.scaler.varies.reshape(-1, *[1] * (change.ndim - 1)), change, 0.0)
+        return np.where(self.scaler.varies[:, None, None], change, 0.0)
 
 
 def at_levels(quantiles: Array, known: Array, wanted: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from titans_core import BackboneConfig, NeuralMemoryConfig, state_from_dict, state_to_dict
-from titans_core.persistence import load_tree, save_tree
+from titans_core.persistence import ModelFileError, load_tree, save_tree
 from titans_core.training_config import TrainingConfig, TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.frames import Layout
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
 KIND = "TitansForecaster"
+LAYOUT_VERSION = 1  # of the tree below; one more whenever a field changes its name or meaning
 
 
 def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
@@ -34,6 +35,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     for name in ("backbone", "training"):
         params[name] = None if params[name] is None else asdict(params[name])
     tree = {
+        "layout_version": LAYOUT_VERSION,
         "params": params,
         "layout": forecaster._layout.to_dict(),
         "last_time": forecaster._last_time,
@@ -62,6 +64,11 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
 def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
     """Fill a new forecaster with what ``save_forecaster`` wrote."""
     tree = load_tree(path, kind=KIND)
+    if tree.get("layout_version") != LAYOUT_VERSION:
+        raise ModelFileError(
+            f"{os.fspath(path)!r} was saved in layout {tree.get('layout_version')!r}; this version "
+            f"of titans-stream reads {LAYOUT_VERSION}. Load it with the version that saved it."
+        )
     params = tree["params"]
     if params["backbone"] is not None:
         params["backbone"] = _backbone(params["backbone"])

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_forecast"]
 
-MAX_CHANNELS = 12
-# Okabe and Ito's blue and vermilion, which the colour-blind tell apart, on dark grey.
-_HISTORY, _FORECAST, _ACTUAL = "#404040", "#0072B2", "#D55E00"
+# Dark grey, then blue and vermilion of Okabe and Ito, which the colour-blind tell apart.
+HISTORY, FORECAST, ACTUAL = "#404040", "#0072B2", "#D55E00"
 
 
 def plot_forecast(
@@ -27,46 +26,144 @@ def plot_forecast(
     channels: Sequence[Any] | None = None,
     axes: Axes | Sequence[Axes] | None = None,
 ) -> Figure:
-    """Draw a panel per channel: history, a fan of quantiles, its median, and what came.
+    """Draw a panel per channel: history, and a fan of quantiles that opens from its last value.
 
     Parameters
     ----------
-    history : DataFrame, Series or ndarray of shape (T, C) or (T,)
+    history : pandas DataFrame or Series, or ndarray of shape (T, C) or (T,)
         The rows before the forecast that are worth seeing, e.g. ``y[-96:]``.
-    quantiles : DataFrame or ndarray of shape (P, C, Q) or (P, Q)
-        As ``predict_quantiles`` returns them, of the same kind as ``history`` (numpy or pandas).
+    quantiles : pandas DataFrame, or ndarray of shape (P, C, Q) or (P, Q)
+        As ``predict_quantiles`` returns them for such a series.
     levels : sequence of float, optional
-        Levels of a numpy ``quantiles``, ascending; data frames know theirs.
-    actual : DataFrame, Series or ndarray, optional
-        Values that came, from the first forecast row on.
+        Levels of an array of quantiles, ascending; a frame names its own.
+    actual : pandas DataFrame or Series, or ndarray, optional
+        What came, from the first forecast row on.
     channels : sequence, optional
-        Which channels, in which order (numpy: their positions); None takes all, at most 12.
+        Which to draw, in this order (of an array: positions); None takes all.
     axes : Axes or sequence of Axes, optional
-        Where to draw, one for each channel; None makes a figure.
+        Where to draw, one per channel; None makes a figure.
 
     Returns
     -------
     Figure
-        Made without pyplot: no window opens and no setting changes. Save it with ``savefig``.
+        Made without pyplot: no window opens, no setting changes. Look at it with ``savefig``.
 
     Raises
     ------
-    ImportError
-        matplotlib is not installed.
-    ValueError, TypeError
-        The arguments are not as described, or do not fit each other.
+    ImportError, TypeError, ValueError
+        matplotlib is missing; an argument is not as described, or does not fit the others.
 
     Examples
     --------
-    >>> rows = np.arange(48.0)[:, None]
-    >>> fan = 48 + np.arange(12)[:, None, None] + np.array([-2.0, 0.0, 2.0])
-    >>> len(plot_forecast(rows, fan, levels=[0.1, 0.5, 0.9]).axes)
+    >>> y = np.sin(np.arange(60) / 4)
+    >>> fan = y[48:, None] + [-0.2, 0.0, 0.2]
+    >>> len(plot_forecast(y[:48], fan, levels=[0.1, 0.5, 0.9], actual=y[48:]).axes)
     1
     """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(
-            'plots need matplotlib: pip install "titans-stream[plot]"'
-        ) from error
+        cure = 'pip install "titans-stream[plot]"'
+        raise ImportError(f"plot_forecast needs matplotlib: {cure}") from error
 
+    past = _frame(history, "history")
+    fan = _frame(quantiles, "quantiles", past, () if levels is None else levels)
+    came = None if actual is None else _frame(actual, "actual", past)
+    names = list(past.columns if channels is None else channels)
+    if not names or not set(names) <= set(past.columns):
+        raise ValueError(f"channels must be among {past.columns.tolist()}; got {names}.")
+    figure = Figure((8, 0.8 + 1.3 * len(names)), layout="constrained") if axes is None else None
+    panels = axes if figure is None else figure.subplots(len(names), sharex=True)
+    panels = np.ravel(np.asarray(panels, dtype=object))
+    if len(panels) != len(names):
+        raise ValueError(f"axes has {len(panels)} Axes for {len(names)} channels; give one each.")
+    for ax, name in zip(panels, names, strict=True):
+        _draw(ax, past[name], fan[name], None if came is None else came[name])
+    handles, labels = panels[0].get_legend_handles_labels()
+    place: Any = {"loc": "upper left"} if figure is None else {"loc": "outside upper right"}
+    (figure or panels[0]).legend(
+        handles, labels, **place, ncols=len(labels), fontsize=9, handlelength=1.4, frameon=False
+    )
+    return figure or panels[0].figure
+
+
+def _draw(ax: Axes, past: Any, fan: Any, came: Any) -> None:
+    from matplotlib.colors import to_rgb
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+
+    zone, dated = getattr(past.index, "tz", None), hasattr(past.index, "tz")
+
+    def lay(rows: Any) -> tuple[Any, Any]:
+        """Numbers to draw, joined to the last value known."""
+        index, values = rows.index, rows.to_numpy(dtype=float)
+        if rows is not past:
+            index = past.index[-1:].append(index)
+            values = np.concatenate([np.full_like(values[:1], past.iloc[-1]), values])
+        if not dated:
+            return index.to_numpy(), values
+        return date2num(index if zone is None else index.tz_convert(None)), values
+
+    ax.plot(*lay(past), color=HISTORY, linewidth=1.2, label="history")
+    x, spread = lay(fan)
+    levels = fan.columns.tolist()
+    bands = len(levels) // 2
+    for i in range(bands):
+        # Opaque tints, so that the colour of a band does not depend on how many lie beneath.
+        share = 0.18 + 0.37 * i / max(bands - 1, 1)
+        color = [1 - share * (1 - part) for part in to_rgb(FORECAST)]
+        label = f"{levels[-1 - i] - levels[i]:.0%}"
+        ax.fill_between(x, spread[:, i], spread[:, -1 - i], color=color, linewidth=0, label=label)
+    if 0.5 in levels:
+        ax.plot(x, spread[:, levels.index(0.5)], color=FORECAST, linewidth=1.6, label="median")
+    if came is not None:
+        ax.plot(*lay(came), color=ACTUAL, linewidth=1.2, label="actual", zorder=1.9)
+    if dated:
+        dates = AutoDateLocator(minticks=3, maxticks=8, tz=zone)
+        ax.xaxis.set_major_locator(dates)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(dates, tz=zone))
+    name = past.name
+    ax.set_title(name if isinstance(name, str) else f"channel {name}", loc="left", fontsize=10)
+    ax.tick_params(labelsize=9, color="0.6")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("0.6")
+    ax.margins(x=0.01)
+
+
+def _frame(y: Any, name: str, past: Any = None, levels: Any = None) -> Any:
+    """Any rows as a data frame that goes on from `past`; quantiles by channel and level."""
+    import pandas as pd
+
+    if isinstance(y, np.ndarray):
+        width = y.shape[1] if y.ndim > (1 if levels is None else 2) else 1
+        columns: Any = pd.RangeIndex(width)
+        if levels is not None:
+            columns = pd.MultiIndex.from_product([columns, levels])
+        if not y.size or y.ndim > 3 or y[0].size != len(columns):
+            wanted = "(T, C)" if levels is None else f"(P, C, {len(levels)}) by its `levels`"
+            raise ValueError(f"{name} must have shape {wanted}; got {y.shape}.")
+        first = 0 if past is None else len(past)
+        index = pd.RangeIndex(first, first + len(y))
+        frame = pd.DataFrame(y.reshape(len(y), -1), index, columns)
+    elif isinstance(y, pd.Series | pd.DataFrame):
+        frame = y.to_frame() if isinstance(y, pd.Series) else y
+        if levels is not None and frame.columns.nlevels == 1:  # the channel is a Series
+            frame = pd.concat({past.columns[0]: frame}, axis=1)
+        frame = frame.to_timestamp() if isinstance(y.index, pd.PeriodIndex) else frame
+    else:
+        raise TypeError(
+            f"{name} must be a pandas DataFrame or Series or a numpy array; got "
+            f"{type(y).__name__}. Convert it, e.g. {name}.to_numpy()."
+        )
+    if frame.empty:
+        raise ValueError(f"{name} is empty; there is nothing to draw.")
+    if past is not None:
+        if (found := frame.columns.unique(0).tolist()) != past.columns.tolist():
+            raise ValueError(f"{name} has channels {found}; history has {past.columns.tolist()}.")
+        same_axis = hasattr(frame.index, "tz") == hasattr(past.index, "tz")
+        if not same_axis or frame.index[0] <= past.index[-1]:
+            raise ValueError(
+                f"{name} must go on where history ends, {past.index[-1]}; got {frame.index[0]}."
+            )
+    if levels is not None and not frame[past.columns[0]].columns.is_monotonic_increasing:
+        raise ValueError(f"the levels of {name} must ascend.")
+    return frame

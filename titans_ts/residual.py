@@ -34,27 +34,38 @@ class Admission:
     Parameters
     ----------
     gate : float
-        Factor of the network's correction, in [0, ``MAX_GATE``]; 0 switches the network off.
-    loss : float
-        Mean squared validation error with that gate (z-scored values).
-    calibration : ndarray of shape (C, Q)
-        Factor of each level's distance from the median that gives it its coverage on validation.
+        Factor of the network's correction of the point forecast, in [0, ``MAX_GATE``], by least
+        squares; 0 leaves the linear part alone.
+    quantiles : bool
+        Whether the levels are the network's (they had the smaller pinball loss) or those of the
+        linear part's training errors around the point forecast.
+    shift : ndarray of shape (C, Q)
+        What each level is moved by, in window scales, to have its coverage on validation.
+    loss, pinball : float
+        Mean squared and mean pinball error on validation, of z-scored values.
     """
 
     gate: float
+    quantiles: bool
+    shift: Array
     loss: float
-    calibration: Array
+    pinball: float
+
+    @property
+    def uses_network(self) -> bool:
+        """Whether anything of the network is left."""
+        return self.gate > 0 or self.quantiles
 
 
-@dataclass
+@dataclass(frozen=True)
 class Residual:
-    """What is added to the linear forecast: a gated correction and calibrated quantiles.
+    """What is added to the linear forecast: a gated correction, and calibrated levels.
 
     Parameters
     ----------
     spread : ndarray of shape (Q, P)
-        Distances from the median to each level, in window scales: those of the linear part's own
-        training errors. They serve where the network is switched off.
+        Distances from the median to each level of the linear part's training errors, in window
+        scales.
     fresh, carried : Admission
         For a memory that begins with the window, and for one that holds what came before.
     """
@@ -67,7 +78,9 @@ class Residual:
     @property
     def uses_memory(self) -> bool:
         """Whether a stream forecasts with its carried memory (validation found it no worse)."""
-        return self.carried.gate > 0 and self.carried.loss <= self.fresh.loss
+        fresh, carried = self.fresh, self.carried
+        no_worse = (carried.loss, carried.pinball) <= (fresh.loss, fresh.pinball)
+        return carried.uses_network and no_worse
 
     @property
     def streaming(self) -> Admission:
@@ -151,10 +164,10 @@ def fit_residual(
             )
         history = _train(network, data, n_train, levels, training, progress)
     origins = _validation_origins(data, n_train, spread.size)
-    fresh = _admit(_forecast(network, data, origins, spread, carry=False), levels)
+    fresh = _admit(_forecast(network, data, origins, spread, carry=False), spread, levels)
     carried = fresh
     if network is not None:
-        carried = _admit(_forecast(network, data, origins, spread, carry=True), levels)
+        carried = _admit(_forecast(network, data, origins, spread, carry=True), spread, levels)
     return Residual(network, spread, fresh, carried), history
 
 
@@ -224,13 +237,15 @@ def _train(
 
 @dataclass(frozen=True)
 class _Forecasts:
-    """Forecasts of the network at validation origins, with the truth: ``n, C, P`` axes."""
+    """Forecasts at validation origins, with the truth, as ``(n, C, ...)`` arrays.
 
-    error: Array  # what the linear part leaves, z-scored
-    correction: Array  # what the network says it leaves, z-scored
-    scale: Array  # (n, C, 1)
-    offsets: Array  # (n, C, Q, P) distances of the levels from the median, in scales
-    spread: Array  # (Q, P): the same without a network
+    ``error`` (n, C, P) is what the linear part leaves, z-scored; ``scale`` (n, C, 1) the windows'
+    own; ``answer`` (n, C, Q, P) what the network says of the error, in these scales.
+    """
+
+    error: Array
+    scale: Array
+    answer: Array
 
 
 def _validation_origins(data: Residuals, n_train: int, answers: int) -> np.ndarray:
@@ -253,6 +268,7 @@ def _forecast(
     channels = data.z.shape[1]
     due = clock.due(origins) if carry else np.zeros(len(origins), dtype=int)
     blocks = np.split(np.arange(len(origins)), np.flatnonzero(np.diff(due)) + 1)
+    silence = torch.from_numpy(spread).float()
     parts: list[list[Array]] = []
     state, written = None, clock.first
     for block in blocks:
@@ -262,20 +278,15 @@ def _forecast(
             written = due[block[0]]
         for some in np.array_split(block, -(-len(block) * channels // _BATCH_SEQUENCES)):
             context, error, scale, _, channel = data.sample(origins[some], 0)
-            shape = (len(some), channels)
-            correction = torch.zeros_like(error)
-            offsets = torch.from_numpy(spread).float().expand(len(error), -1, -1)
+            answer = silence.expand(len(error), -1, -1)
             if network is not None:
                 with torch.no_grad():
                     tiled = None if state is None else tile_state(state, len(some))
                     answer = network(context, channel, tiled)
-                median = answer[:, network.median_index]
-                correction, offsets = median * scale, answer - median[:, None]
-            parts.append(
-                [x.unflatten(0, shape).numpy() for x in (error, correction, scale, offsets)]
-            )
+            shape = (len(some), channels)
+            parts.append([x.unflatten(0, shape).numpy() for x in (error, scale, answer)])
     joined = [np.concatenate(x) for x in zip(*parts, strict=True)]
-    return _Forecasts(joined[0], joined[1], joined[2], joined[3], spread)
+    return _Forecasts(joined[0], joined[1], joined[2])
 
 
 def remember(
@@ -293,29 +304,31 @@ def tile_state(state: BackboneState, n: int) -> BackboneState:
     return map_state(lambda x: x.repeat(n, *[1] * (x.ndim - 1)), state)
 
 
-def _admit(forecasts: _Forecasts, levels: Array) -> Admission:
-    """Gate the correction by least squares on validation; then calibrate the levels."""
-    error, correction = forecasts.error, forecasts.correction
+def _admit(forecasts: _Forecasts, spread: Array, levels: Array) -> Admission:
+    """Gate the correction, choose and calibrate the levels, all on validation."""
+    error, scale = forecasts.error, forecasts.scale
+    correction = scale * forecasts.answer[:, :, median_index(levels)]
     power = float(np.square(correction).sum())
     gate = float((error * correction).sum()) / power if power > 0 else 0.0
     gate = min(max(gate, 0.0), MAX_GATE)
     left = error - gate * correction
-    offsets = forecasts.offsets if gate > 0 else forecasts.spread
-    return Admission(
-        gate, float(np.square(left).mean()), _calibrate(left / forecasts.scale, offsets, levels)
-    )
+
+    plain = _calibrate((left / scale)[:, :, None] - spread, scale, levels)
+    learned = _calibrate((error / scale)[:, :, None] - forecasts.answer, scale, levels)
+    quantiles = learned[1] < plain[1]
+    shift, pinball = learned if quantiles else plain
+    return Admission(gate, quantiles, shift, float(np.square(left).mean()), pinball)
 
 
-def _calibrate(left: Array, offsets: Array, levels: Array) -> Array:
-    """Factors ``(C, Q)`` that give each level its coverage of ``left`` (n, C, P)."""
-    offsets = np.broadcast_to(offsets, (*left.shape[:2], *offsets.shape[-2:]))
-    factors = np.ones((left.shape[1], len(levels)))
+def _calibrate(excess: Array, scale: Array, levels: Array) -> tuple[Array, float]:
+    """Shifts ``(C, Q)`` of the levels to their coverage, and the pinball loss after it.
+
+    ``excess`` (n, C, Q, P) is by how much the truth exceeds each level, in scales.
+    """
+    shift = np.empty(excess.shape[1:3])
+    losses = []
     for q, level in enumerate(levels):
-        if level == 0.5:
-            continue
-        distance = offsets[:, :, q]
-        away = np.sign(level - 0.5)
-        ratio = left / (away * np.maximum(away * distance, 1e-6))
-        inside = level if level > 0.5 else 1 - level
-        factors[:, q] = np.maximum(np.quantile(ratio, inside, axis=(0, 2)), 0)
-    return factors
+        shift[:, q] = np.quantile(excess[:, :, q], level, axis=(0, 2))
+        rest = scale * (excess[:, :, q] - shift[:, q, None])
+        losses.append(np.maximum(level * rest, (level - 1) * rest).mean())
+    return shift, float(np.mean(losses))

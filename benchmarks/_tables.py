@@ -1,0 +1,66 @@
+"""Write the tables of README.md from ``benchmarks/results/*.csv``; with --check only compare.
+
+python benchmarks/_tables.py [--check]
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import sys
+from pathlib import Path
+
+import _record
+
+README = Path(__file__).parent.parent / "README.md"
+PROVIDERS = (
+    "titans",
+    "titans, memory frozen",
+    "titans, no memory",
+    "ridge",
+    "seasonal naive",
+    "naive",
+)
+
+
+def long_horizon() -> str:
+    """One line per provider, MSE / MAE per case: the mean over seeds."""
+    values: dict[tuple[str, str, str], list[float]] = {}
+    for row in _record.read("long_horizon"):
+        if "quick" not in row["case"]:
+            key = (row["case"], row["provider"], row["metric"])
+            values.setdefault(key, []).append(float(row["value"]))
+    cases = sorted({case for case, _, _ in values}, key=lambda case: [len(case), case])
+
+    def cell(case: str, provider: str) -> str:
+        if (case, provider, "MSE") not in values:
+            return ""
+        mse, mae = (statistics.mean(values[case, provider, metric]) for metric in ("MSE", "MAE"))
+        fit = values.get((case, provider, "fit"))
+        return f"{mse:.4f} / {mae:.4f}" + (f" ({statistics.mean(fit):.0f} s)" if fit else "")
+
+    lines = ["| MSE / MAE (CPU s to fit) | " + " | ".join(cases) + " |"]
+    lines += ["|---|" + "---|" * len(cases)]
+    for provider in PROVIDERS:
+        lines.append(f"| {provider} | " + " | ".join(cell(c, provider) for c in cases) + " |")
+    return "\n".join(lines)
+
+
+TABLES = {"long_horizon": long_horizon}
+
+
+def main() -> None:
+    before = after = README.read_text("utf-8")
+    for name, make in TABLES.items():
+        begin, end = f"<!-- {name}: generated -->", f"<!-- {name}: end -->"
+        pattern = re.compile(f"{begin}.*?{end}", re.DOTALL)
+        after = pattern.sub(f"{begin}\n{make()}\n{end}", after)
+    if "--check" in sys.argv:
+        if after != before:
+            sys.exit("README.md is not what benchmarks/results/*.csv say: run make tables")
+    else:
+        README.write_text(after, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

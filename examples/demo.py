@@ -38,49 +38,49 @@ def fit(**options):
 
 def show(title, forecasts):
     """Print the errors of each forecaster over every window of the test year."""
-    actual = (actual_windows(y, validation_end, PREDICTION_LENGTH) - level) / scale
-    training = (y[:train_end] - level) / scale
-    table = Table(title=title, title_justify="left")
-    for column in ("", "MAE", "MSE", "MASE"):
-        table.add_column(column, justify="left" if column == "" else "right")
-    for name, forecast in forecasts.items():
-        z = (forecast - level) / scale
-        flat = actual.reshape(-1, y.shape[1]), z.reshape(-1, y.shape[1])
-        mase = mean_absolute_scaled_error(actual, z, training, SEASON_LENGTH).mean()
+    z = {name: (forecast - level) / scale for name, forecast in forecasts.items()}
+    console.print(f"\n[bold]{title}[/bold]")
+    table = Table("", "MAE", "MSE", "MASE")
+    for name, forecast in z.items():
+        flat = actual.reshape(-1, y.shape[1]), forecast.reshape(-1, y.shape[1])
+        mase = mean_absolute_scaled_error(actual, forecast, training, SEASON_LENGTH).mean()
         errors = mean_absolute_error(*flat), mean_squared_error(*flat), mase
         table.add_row(name, *(f"{error:.3f}" for error in errors))
     console.print(table)
 
 
 started = time.perf_counter()
-console.print(
-    f"Seattle weather: {len(y)} days, {', '.join(weather.columns)}; fit on 2012-2014, test on 2015"
-)
+console.print(f"Seattle weather, {len(y)} days: {', '.join(weather.columns)}")
+console.print("Fitted on 2012-2014 (the last year validates), tested on 2015; errors are z-scored.")
 titans, ridge = fit(), fit(use_network=False)
 gate = titans.model_.residual.streaming.gate
-console.print(f"validation lets in {gate:.0%} of what the network says the ridge leaves\n")
+console.print(f"Validation lets in {gate:.0%} of what the network adds to its ridge.")
 
+first, models = validation_end, {"Titans": titans, "ridge": ridge}
+actual = (actual_windows(y, first, PREDICTION_LENGTH) - level) / scale
+training = (y[:train_end] - level) / scale
 floors = {
-    "seasonal naive (last year)": naive_forecasts(
-        y, validation_end, PREDICTION_LENGTH, SEASON_LENGTH
-    ),
-    "naive (last day)": naive_forecasts(y, validation_end, PREDICTION_LENGTH),
+    "seasonal naive (last year)": naive_forecasts(y, first, PREDICTION_LENGTH, SEASON_LENGTH),
+    "naive (last day)": naive_forecasts(y, first, PREDICTION_LENGTH),
 }
-still = {"Titans": titans, "ridge": ridge}
+forecasts = {name: rolling_forecasts(model, y, first, learn=None) for name, model in models.items()}
 show(
-    f"Every {PREDICTION_LENGTH}-day window of 2015, from its own {CONTEXT_LENGTH} days (z-scores)",
-    {name: rolling_forecasts(model, y, validation_end, learn=None) for name, model in still.items()}
-    | floors,
+    f"Each {PREDICTION_LENGTH}-day window from the {CONTEXT_LENGTH} days before it",
+    forecasts | floors,
 )
-before = {name: model.snapshot() for name, model in still.items()}
-show(
-    "The same while streaming: each day is revealed after its forecast, and learned by update()",
-    {name: rolling_forecasts(model, y, validation_end, learn=True) for name, model in still.items()}
-    | floors,
-)
+
+start = titans.snapshot()
+forecasts = {name: rolling_forecasts(model, y, first, learn=True) for name, model in models.items()}
+show("The same while streaming: forecast, reveal the day, update()", forecasts | floors)
+
+titans.restore(start)
+interval = rolling_forecasts(titans, y, first, learn=True, levels=[0.1, 0.9])
+truth = actual_windows(y, first, PREDICTION_LENGTH)
+inside = ((truth >= interval[..., 0]) & (truth <= interval[..., 1])).mean()
+console.print(f"The 80 % interval held {inside:.0%} of the year's values while streaming.")
 
 # The last window of the year, as a picture: history, quantiles, and what then came.
-titans.restore(before["Titans"])
+titans.restore(start)
 past, future = weather.iloc[:-PREDICTION_LENGTH], weather.iloc[-PREDICTION_LENGTH:]
 quantiles = titans.predict_quantiles(context=past)
 PICTURE.parent.mkdir(exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.metadata
 import io
 import json
 import subprocess
@@ -361,17 +362,24 @@ def test_a_real_process_keeps_the_streams_apart(files):
     assert "Traceback" not in done.stderr
 
 
-def test_the_version_is_that_of_the_package():
-    assert run("--version")[0] == f"titans-ts {titans_core.__version__}\n"
+def test_the_version_is_that_of_the_package(monkeypatch):
+    expected = f"titans-ts {titans_core.__version__}\n"
+    assert run("--version")[0] == expected
+
+    def not_installed(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    assert run("--version")[0] == expected
 
 
-def test_the_command_line_itself_imports_nothing_heavy():
-    # Run as a file: `titans_ts/__init__.py` is another matter.
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_and_version_import_nothing_heavy(option):
     code = (
-        "import runpy, sys; runpy.run_path('titans_ts/cli.py', run_name='cli');"
+        f"import sys; from titans_ts.cli import app; app([{option!r}], standalone_mode=False);"
         "print(*{'torch', 'polars', 'pandas', 'numpy', 'sklearn'} & set(sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == []
+    assert done.stdout.splitlines()[-1] == ""

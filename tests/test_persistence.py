@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from titans_core import persistence
-from titans_core.persistence import ModelFileError, load_tree, save_tree
+from titans_core.persistence import ModelFileError, load_tree, save_tree, write_atomically
 
 TREE: dict[str, Any] = {
     "weights": torch.arange(6.0).reshape(2, 3),
@@ -216,6 +216,31 @@ def test_a_missing_file_or_folder_is_named(tmp_path: Path) -> None:
         load_tree(tmp_path / "gone", kind="K")
     with pytest.raises(FileNotFoundError, match=r"folder '.*gone' does not exist; create it"):
         save_tree(tmp_path / "gone" / "m", {}, kind="K")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    pipe, folder, link = tmp_path / "pipe", tmp_path / "folder", tmp_path / "link"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    link.symlink_to(pipe)
+    for path, name in [(pipe, "pipe"), (folder, "folder"), (link, "pipe"), ("/dev/null", "null")]:
+        with pytest.raises(FileExistsError, match=rf"'.*/{name}' is no regular file; name one"):
+            save_tree(path, {"x": 1}, kind="K")
+        with pytest.raises(FileExistsError, match=rf"'.*/{name}' is no regular file; name one"):
+            write_atomically(path, b"x")
+    assert pipe.is_fifo()
+    assert Path("/dev/null").is_char_device()
+    assert sorted(tmp_path.iterdir()) == [folder, link, pipe]
+
+
+def test_bytes_are_written_whole_in_place_of_the_old(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("something longer")
+    write_atomically(str(tmp_path / "text"), b"new")
+    assert (tmp_path / "text").read_bytes() == b"new"
+    assert [file.name for file in tmp_path.iterdir()] == ["text"]
+    with pytest.raises(FileNotFoundError, match=r"folder '.*gone' does not exist; create it"):
+        write_atomically(tmp_path / "gone" / "text", b"new")
 
 
 @pytest.mark.parametrize(

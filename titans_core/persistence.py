@@ -22,7 +22,14 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "ModelFileError", "load_tree", "save_tree"]
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "ModelFileError",
+    "load_tree",
+    "save_tree",
+    "write_atomically",
+]
 
 FORMAT = "titans-stream"
 FORMAT_VERSION = 1
@@ -69,13 +76,11 @@ def save_tree(path: str | os.PathLike[str], tree: dict[str, Any], *, kind: str) 
         If the tree holds something else; the message names the place, as in ``tree['a'][2]``.
     FileNotFoundError
         If the folder does not exist.
+    FileExistsError
+        If the path is there and not a regular file.
     """
-    target = Path(os.path.realpath(path))  # through a symlink, which replacing would overwrite
     if not isinstance(tree, dict):
         raise TypeError(f"tree must be a dict; got {_a(tree)}. Wrap it, as in {{'value': ...}}.")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"folder '{target.parent}' does not exist; create it before saving")
-
     tensors: dict[str, torch.Tensor] = {}
     # The digest stands first, so its place is found before any string of the tree.
     record = {
@@ -87,7 +92,7 @@ def save_tree(path: str | os.PathLike[str], tree: dict[str, Any], *, kind: str) 
     # One metadata entry, because safetensors writes several in no fixed order.
     blank = safetensors.torch.save(tensors, metadata={FORMAT: json.dumps(record, allow_nan=False)})
     digest = hashlib.sha256(blank).hexdigest()
-    _write_atomically(target, blank.replace(_NO_DIGEST.encode(), digest.encode(), 1))
+    write_atomically(path, blank.replace(_NO_DIGEST.encode(), digest.encode(), 1))
 
 
 def load_tree(path: str | os.PathLike[str], *, kind: str) -> dict[str, Any]:
@@ -234,7 +239,28 @@ def _decode(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
     return builders[tag]()
 
 
-def _write_atomically(target: Path, data: bytes) -> None:
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file that appears complete or not at all.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Where to write. The folder must exist; a regular file is replaced, also behind a symlink.
+    data : bytes
+        The whole content.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    FileExistsError
+        If the path is there and not a regular file: a folder, a pipe, a device.
+    """
+    target = Path(os.path.realpath(path))  # through a symlink, which replacing would overwrite
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"folder '{target.parent}' does not exist; create it before saving")
+    if target.exists() and not target.is_file():  # replacing would remove a pipe or a device
+        raise FileExistsError(f"'{target}' is no regular file; name one that may be written")
     # Beside the target, so that replacing stays within one file system. Opened by name and not
     # by tempfile, whose files only their owner may read whatever the umask says.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")

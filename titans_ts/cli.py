@@ -7,10 +7,7 @@ polars wait until a command needs them.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,11 +17,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    import polars as pl
+from titans_ts.files import (
+    FILES,
+    check_target,
+    choose_columns,
+    forecast_to_csv,
+    match_layout,
+    read_data,
+    read_file,
+)
 
+if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
-    from titans_ts.frames import Layout
 
 app = typer.Typer(
     help="Forecast multivariate time series, and go on learning from new rows.",
@@ -34,7 +38,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # an error that is ours to mend shows Python's own traceback
 )
 
-FILES = (".csv", ".csv.gz", ".parquet")
 STDOUT = Path("-")
 DATA_HELP = f"A file ({', '.join(FILES)}), or the name of a data set, such as seattle-weather."
 
@@ -65,9 +68,13 @@ def _about(source: object) -> Iterator[None]:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from titans_core import __version__
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"titans-ts {__version__}")
+        try:  # what is installed tells without importing torch
+            number = version("titans-stream")
+        except PackageNotFoundError:
+            from titans_core import __version__ as number
+        typer.echo(f"titans-ts {number}")
         raise typer.Exit
 
 
@@ -101,13 +108,13 @@ def fit(
     """Learn from a table of rows in time order; write a model."""
     if max_steps is not None and not network:
         raise typer.BadParameter("goes with a network only", param_hint="--max-steps")
-    _check_target(output)  # now, not after minutes of training
+    check_target(output)  # now, not after minutes of training
     from titans_ts.forecaster import DEFAULT_TRAINING, TitansForecaster
 
     begun = time.perf_counter()
-    rows = _read_data(data)
+    rows = read_data(data)
     with _about(data):
-        rows, time_column = _choose_columns(rows, time_column, columns)
+        rows, time_column = choose_columns(rows, time_column, columns)
         forecaster = TitansForecaster(
             prediction_length=prediction_length,
             context_length=context_length,
@@ -147,21 +154,21 @@ def forecast(
         message = f"{levels!r} is not a list of numbers such as 0.1,0.9"
         raise typer.BadParameter(message, param_hint="--levels") from None
     for target in {output, save or output} - {STDOUT}:
-        _check_target(target)
-    from titans_core.persistence import _write_atomically
+        check_target(target)
+    from titans_core.persistence import write_atomically
     from titans_ts.forecaster import TitansForecaster
 
     forecaster = TitansForecaster.load(model)
     if new is not None:
-        rows = _read_file(new)
+        rows = read_file(new)
         with _about(new):
-            forecaster.update(_follow(rows, forecaster._layout))
+            forecaster.update(match_layout(rows, forecaster._layout))
     result = _forecast(forecaster, prediction_length, wanted)
-    text = json.dumps(result) + "\n" if as_json else _to_csv(result)
+    text = json.dumps(result) + "\n" if as_json else forecast_to_csv(result)
     if output == STDOUT:
         typer.echo(text, nl=False)
     else:
-        _write_atomically(output.resolve(), text.encode())
+        write_atomically(output, text.encode())
     if save is not None:  # last: if anything failed before, the same command can be run again
         forecaster.save(save)
 
@@ -174,96 +181,6 @@ def info(model: ModelFile, as_json: AsJson = False) -> None:
 
     facts = _facts(TitansForecaster.load(model))
     typer.echo(json.dumps(facts, indent=2)) if as_json else _print_facts(facts)
-
-
-def _check_target(path: Path) -> None:
-    """Refuse what cannot be replaced by a whole file; a device would be, and be gone."""
-    if not os.access(path.resolve().parent, os.W_OK):
-        raise ValueError(f"cannot write to folder '{path.parent}'; create it, or name another")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"'{path}' is no regular file; name one that may be written")
-
-
-def _read_data(data: str) -> pl.DataFrame:
-    """Rows of a file or a registered data set; the spelling decides, not what lies around."""
-    from titans_ts.datasets import load_dataset
-
-    if data.lower().endswith(FILES):
-        return _read_file(Path(data))
-    if os.sep in data or Path(data).suffix:
-        raise ValueError(f"'{data}' is no data set, and as a file must end in {', '.join(FILES)}")
-    return load_dataset(data, engine="polars")
-
-
-def _read_file(path: Path) -> pl.DataFrame:
-    import polars as pl
-
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file '{path}'; check the path")
-    try:
-        if path.suffix.lower() == ".parquet":
-            rows = pl.read_parquet(path)
-        else:
-            rows = pl.read_csv(path, try_parse_dates=True, infer_schema_length=None)
-    except pl.exceptions.PolarsError as error:
-        raise ValueError(f"cannot read '{path}': {error}") from error
-    if rows.is_empty():
-        raise ValueError(f"'{path}' has no rows")
-    return rows
-
-
-def _choose_columns(
-    rows: pl.DataFrame, time_column: str | None, columns: str | None
-) -> tuple[pl.DataFrame, str | None]:
-    """Keep the times (the only dates, if not named) and the channels, which must be numbers."""
-    stamps = _stamps(rows)
-    if time_column is None and len(stamps) > 1:
-        raise ValueError(f"several columns hold times, {stamps}; name one with --time-column")
-    time_column = stamps[0] if time_column is None and stamps else time_column
-    others = [name for name in rows.columns if name != time_column]
-    channels = others if columns is None else next(csv.reader([columns], skipinitialspace=True))
-    kept = channels if time_column is None else [time_column, *channels]
-    if unknown := [name for name in kept if name not in rows.columns]:
-        raise ValueError(f"there is no column {unknown[0]!r}; name some of {rows.columns}")
-    if time_column is not None and str(rows.schema[time_column]) == "String":
-        raise ValueError(
-            f"the times in {time_column!r} cannot be read, such as {rows[time_column][0]!r}; "
-            "write them as 2024-12-31 or 2024-12-31 23:00:00"
-        )
-    if bad := [name for name in channels if not rows.schema[name].is_numeric()]:
-        numbers = ",".join(name for name in others if rows.schema[name].is_numeric())
-        raise ValueError(
-            f"{', '.join(map(repr, bad))} does not hold numbers; choose the channels, as in "
-            f"--columns {numbers or 'a,b'}"
-        )
-    return rows.select(kept), time_column
-
-
-def _stamps(rows: pl.DataFrame) -> list[str]:
-    import polars as pl
-
-    return [name for name, dtype in rows.schema.items() if dtype in (pl.Date, pl.Datetime)]
-
-
-def _follow(rows: pl.DataFrame, layout: Layout) -> Any:
-    """Rows of a file as the model knows them: its columns, its time zone, its kind of frame."""
-    import polars as pl
-
-    stamps = [str(layout.time_name)] if layout.time_name in rows.columns else _stamps(rows)
-    zoned = [name for name in stamps if getattr(rows.schema[name], "time_zone", None)]
-    if layout.timezone is not None:  # a text file gives offsets, which polars reads as UTC
-        rows = rows.with_columns(pl.col(zoned).dt.convert_time_zone(layout.timezone))
-    channels = [name for name in rows.columns if name in layout.columns]
-    if layout.kind == "polars":
-        return rows.select(channels if layout.time is None else [str(layout.time_name), *channels])
-    if layout.kind == "numpy":
-        return rows.drop(stamps).to_numpy()
-    if layout.kind == "pandas" and layout.time == "datetime" and stamps:
-        import pandas as pd
-
-        index = pd.DatetimeIndex(rows[stamps[0]].to_list())
-        return pd.DataFrame(rows.select(channels).to_numpy(), index, channels)
-    return rows  # the rarer axes are for Python; `update` says so
 
 
 def _forecast(
@@ -293,19 +210,6 @@ def _forecast(
         for c, label in enumerate(layout.columns)
     }
     return {"time_column": layout.time_name, "times": times, "channels": channels}
-
-
-def _to_csv(result: dict[str, Any]) -> str:
-    """One row per time; the median of a channel has its name, a quantile ``channel_qlevel``."""
-    table = {} if result["times"] is None else {result["time_column"] or "time": result["times"]}
-    for name, channel in result["channels"].items():
-        table[name] = channel["point"]
-        table |= {f"{name}_q{level}": values for level, values in channel["quantiles"].items()}
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return text.getvalue()
 
 
 def _facts(forecaster: TitansForecaster) -> dict[str, Any]:

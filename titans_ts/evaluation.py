@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from titans_ts.forecaster import TitansForecaster
@@ -14,7 +16,12 @@ def actual_windows(y: Array, first: int, prediction_length: int) -> Array:
 
 
 def rolling_forecasts(
-    forecaster: TitansForecaster, y: Array, first: int, *, learn: bool | None
+    forecaster: TitansForecaster,
+    y: Array,
+    first: int,
+    *,
+    learn: bool | None,
+    levels: Sequence[float] | None = None,
 ) -> Array:
     """Forecast at every origin from row ``first`` on whose targets end within y.
 
@@ -27,20 +34,22 @@ def rolling_forecasts(
         True: the rows before each origin are revealed by ``update``, which learns from them.
         False: they are revealed, and nothing is learned. None: each forecast is made from its
         ``context_length`` rows alone, as in the published long-horizon benchmarks.
+    levels : sequence of float, optional
+        Forecast these quantiles; None forecasts the point.
 
     Returns
     -------
-    ndarray of shape (n, P, C)
+    ndarray of shape (n, P, C), or (n, P, C, Q) with levels
     """
     forecasts = []
     for origin in range(first, len(y) - forecaster.prediction_length + 1):
-        if learn is None:
-            context = y[origin - forecaster.context_length : origin]
-            forecasts.append(forecaster.predict(context=context))
-            continue
-        if origin > first:
+        context = y[origin - forecaster.context_length : origin] if learn is None else None
+        if learn is not None and origin > first:
             forecaster.update(y[origin - 1 : origin], learn=learn)
-        forecasts.append(forecaster.predict())
+        if levels is None:
+            forecasts.append(forecaster.predict(context=context))
+        else:
+            forecasts.append(forecaster.predict_quantiles(levels, context=context))
     return np.stack(forecasts)
 
 

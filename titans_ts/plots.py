@@ -73,16 +73,16 @@ def plot_forecast(
     if not names or not set(names) <= set(past.columns):
         raise ValueError(f"channels must be among {past.columns.tolist()}; got {names}.")
     figure = Figure((8, 0.8 + 1.3 * len(names)), layout="constrained") if axes is None else None
-    panels = axes if figure is None else figure.subplots(len(names), sharex=True)
-    panels = np.ravel(np.asarray(panels, dtype=object))
+    panels: Any = axes if figure is None else figure.subplots(len(names), sharex=True)
+    panels = np.ravel(panels)
     if len(panels) != len(names):
         raise ValueError(f"axes has {len(panels)} Axes for {len(names)} channels; give one each.")
     for ax, name in zip(panels, names, strict=True):
         _draw(ax, past[name], fan[name], None if came is None else came[name])
     handles, labels = panels[0].get_legend_handles_labels()
-    place: Any = {"loc": "upper left"} if figure is None else {"loc": "outside upper right"}
+    place: Any = "upper left" if figure is None else "outside upper right"
     (figure or panels[0]).legend(
-        handles, labels, **place, ncols=len(labels), fontsize=9, handlelength=1.4, frameon=False
+        handles, labels, loc=place, ncols=len(labels), fontsize=9, handlelength=1.4, frameon=False
     )
     return figure or panels[0].figure
 
@@ -99,9 +99,7 @@ def _draw(ax: Axes, past: Any, fan: Any, came: Any) -> None:
         if rows is not past:
             index = past.index[-1:].append(index)
             values = np.concatenate([np.full_like(values[:1], past.iloc[-1]), values])
-        if not dated:
-            return index.to_numpy(), values
-        return date2num(index if zone is None else index.tz_convert(None)), values
+        return date2num(index) if dated else index.to_numpy(), values
 
     ax.plot(*lay(past), color=HISTORY, linewidth=1.2, label="history")
     x, spread = lay(fan)

@@ -31,6 +31,18 @@ def test_chunked_equals_reference(
     assert_same(run(inputs, "chunked", **options), run(inputs, "reference", **options), 1e-10)
 
 
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize(("chunk_size", "time"), [(1, 63), (4, 5), (16, 63), (64, 100)])
+def test_chunked_equals_reference_when_forgetting_toward_the_start(
+    depth: int, norm: bool, chunk_size: int, time: int
+) -> None:
+    inputs = random_inputs(time, depth=depth, norm=norm)
+    options: dict[str, Any] = {"chunk_size": chunk_size, "forget_toward": "initial"}
+    assert_same(run(inputs, "chunked", **options), run(inputs, "reference", **options), 1e-10)
+
+
 @pytest.mark.parametrize("depth", [3, 4])
 @pytest.mark.parametrize("activation", ["silu", "gelu"])
 def test_chunked_equals_reference_for_deeper_memories_and_gelu(depth: int, activation: str) -> None:
@@ -52,6 +64,7 @@ def test_any_cut_of_a_stream_equals_no_cut(implementation: str, data: st.DataObj
         "chunk_size": chunk_size,
         "residual": depth == 2,
         "implementation": implementation,
+        "forget_toward": data.draw(st.sampled_from(["zero", "initial"]), label="forget_toward"),
     }
 
     whole, end = neural_memory(**inputs, **options)

@@ -104,6 +104,19 @@ def test_with_full_forgetting_the_weights_equal_the_momentum(implementation: str
 
 
 @BOTH
+def test_full_forgetting_toward_the_start_leaves_the_start_and_the_momentum(
+    implementation: str,
+) -> None:
+    inputs = random_inputs(10, depth=2, norm=False)
+    inputs["forget_gate"] = torch.ones_like(inputs["forget_gate"])
+    options: dict[str, Any] = {"chunk_size": 4, "forget_toward": "initial"}
+    _, state = neural_memory(**inputs, **options, implementation=implementation)
+    parts = zip(state.weights, state.momentum, inputs["initial_weights"], strict=True)
+    for w, s, start in parts:
+        torch.testing.assert_close(w, start + s)
+
+
+@BOTH
 def test_without_momentum_each_token_is_a_step_of_gradient_descent(implementation: str) -> None:
     inputs = random_inputs(6, depth=1, norm=False)
     inputs["momentum_decay"] = torch.zeros_like(inputs["momentum_decay"])
@@ -174,6 +187,7 @@ def misuse(**changes: Any) -> None:
         ({"initial_weights": (torch.zeros(2, 6, 3),)}, r"initial_weights\[0\] must have shape"),
         ({"norm": (torch.zeros(4), torch.zeros(4))}, r"norm gain must have shape \(2, 6\)"),
         ({"activation": "relu"}, r"activation must be one of \['gelu', 'silu'\]; got 'relu'"),
+        ({"forget_toward": "one"}, "forget_toward must be 'zero' or 'initial'; got 'one'"),
         ({"implementation": "cuda"}, "implementation must be one of .* got 'cuda'"),
     ],
 )

@@ -36,6 +36,9 @@ class NeuralMemoryConfig:
     normalize_momentum : bool
         Multiply the step by ``1 - eta_t``, so that what a surprise adds in the end does not
         depend on how long momentum carries it.
+    forget_toward : {"zero", "initial"}
+        What the memory forgets to: nothing (paper, eq. 13), or its learned start M_0. The default
+        is the latter: a deep memory whose weights fade is not stable, see ``ops/README.md``.
     test_time_learning : bool
         False freezes the memory at M_0: the ablation that shows what learning at test time adds.
     """
@@ -51,6 +54,7 @@ class NeuralMemoryConfig:
     norm: bool | None = None
     max_memory_lr: float = 1.0
     normalize_momentum: bool = True
+    forget_toward: str = "initial"
     test_time_learning: bool = True
 
     def __post_init__(self) -> None:
@@ -66,6 +70,11 @@ class NeuralMemoryConfig:
             raise ValueError(
                 f"`activation` of NeuralMemoryConfig must be one of {sorted(ACTIVATIONS)}; "
                 f"got {self.activation!r}."
+            )
+        if self.forget_toward not in ("zero", "initial"):
+            raise ValueError(
+                "`forget_toward` of NeuralMemoryConfig must be 'zero' or 'initial'; "
+                f"got {self.forget_toward!r}."
             )
         if not 0 < self.max_memory_lr < float("inf"):
             raise ValueError(

@@ -14,12 +14,11 @@ from titans_core.config import NeuralMemoryConfig
 from titans_core.ops import neural_memory
 from titans_core.state import MemoryLayerState
 
-# Gates before training: forget 1 % a token, carry 90 % of past surprise, take a tenth of the
-# largest step (at half of it the first layer of a deep memory was seen to swell eightfold on
-# correlated tokens).
+# Gates before training: forget 1 % a token, carry 90 % of past surprise, take half of the largest
+# step.
 INITIAL_FORGET_GATE = 0.01
 INITIAL_MOMENTUM_DECAY = 0.9
-INITIAL_STEP = 0.1
+INITIAL_STEP = 0.5
 
 
 class NeuralMemory(nn.Module):
@@ -101,6 +100,7 @@ class NeuralMemory(nn.Module):
             chunk_size=config.chunk_size,
             activation=config.activation,
             residual=config.has_residual,
+            forget_toward=config.forget_toward,
             norm=None if self.norm_gain is None else (self.norm_gain, cast(Tensor, self.norm_bias)),
         )
         y = self.output_norm(y).flatten(-2) * functional.silu(self.output_gate(x))

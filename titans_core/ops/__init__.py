@@ -37,12 +37,14 @@ def neural_memory(
     activation: str = "silu",
     residual: bool = False,
     norm: tuple[Tensor, Tensor] | None = None,
+    forget_toward: str = "zero",
     implementation: str = "auto",
 ) -> tuple[Tensor, NeuralMemoryState]:
     """Write each token into the memory by surprise, momentum and forgetting, then read it.
 
     ``S_t = eta_t S_{t-1} - theta_t grad ||M_anchor(k_t) - v_t||^2``,
-    ``M_t = (1 - alpha_t) M_{t-1} + S_t``, ``y_t = M_t(q_t)``.
+    ``M_t = (1 - alpha_t) M_{t-1} + S_t``, ``y_t = M_t(q_t)``. (With ``forget_toward="initial"``,
+    ``M_t = (1 - alpha_t) M_{t-1} + alpha_t M_0 + S_t``.)
 
     Parameters
     ----------
@@ -52,8 +54,8 @@ def neural_memory(
         theta >= 0, eta in [0, 1] and alpha in [0, 1], ``(B, T, H)``. Ranges are not checked (that
         would stall a GPU).
     initial_weights : sequence of Tensor
-        M_0, one ``(H, d_in, d_out)`` per layer, from D to D; shared by the batch. Ignored where a
-        state is given.
+        M_0, one ``(H, d_in, d_out)`` per layer, from D to D; shared by the batch. Where a state is
+        given, the stream does not begin with them; forgetting may still lead to them.
     state : NeuralMemoryState, optional
         Where an earlier call of the same stream ended. Any cut of a stream equals no cut.
     chunk_size : int
@@ -65,6 +67,8 @@ def neural_memory(
         Add the memory's input to its output.
     norm : tuple of Tensor, optional
         Gain and bias ``(H, D)`` of a LayerNorm on the memory's output (before the residual).
+    forget_toward : {"zero", "initial"}
+        What the memory forgets to: nothing (paper, eq. 13), or ``initial_weights``.
     implementation : {"auto", "reference", "chunked"}
         "auto" takes the fastest that is exact for these inputs: today always "chunked".
 
@@ -100,6 +104,8 @@ def neural_memory(
     _check(q, k, v, (memory_lr, momentum_decay, forget_gate), weights, norm, state, chunk_size)
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {sorted(ACTIVATIONS)}; got {activation!r}.")
+    if forget_toward not in ("zero", "initial"):
+        raise ValueError(f"forget_toward must be 'zero' or 'initial'; got {forget_toward!r}.")
     if implementation != "auto" and implementation not in _IMPLEMENTATIONS:
         allowed = ["auto", *sorted(_IMPLEMENTATIONS)]
         raise ValueError(f"implementation must be one of {allowed}; got {implementation!r}.")
@@ -117,7 +123,8 @@ def neural_memory(
     )
     run = _IMPLEMENTATIONS["chunked" if implementation == "auto" else implementation]
     tokens = (x.to(dtype) for x in (q, k, v, memory_lr, momentum_decay, forget_gate))
-    y, state = run(*tokens, state, chunk_size=chunk_size, form=form)
+    rest = tuple(w.to(dtype) for w in weights) if forget_toward == "initial" else None
+    y, state = run(*tokens, state, chunk_size=chunk_size, form=form, rest=rest)
     return y.to(q.dtype), state
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm, backward_signals, finish
+from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm, Weights, backward_signals, finish
 from titans_core.ops.state import NeuralMemoryState
 
 # Added to a decay before its logarithm: invisible beside 1 in that dtype, and it keeps value and
@@ -32,6 +32,7 @@ def neural_memory_chunked(
     *,
     chunk_size: int,
     form: MemoryForm,
+    rest: Weights | None,
 ) -> tuple[Tensor, NeuralMemoryState]:
     """Same contract and result as the reference, in plain torch; differentiable by autograd."""
     tiny = _TINY[q.dtype]
@@ -46,14 +47,18 @@ def neural_memory_chunked(
         # The first piece may only complete a chunk that an earlier call opened.
         stop = min(start + chunk_size - state.offset, end)
         piece = [x[:, :, start:stop] for x in streams]
-        y, state = _advance(piece, state, chunk_size, form)
+        y, state = _advance(piece, state, chunk_size, form, rest)
         outputs.append(y)
         start = stop
     return torch.cat(outputs, dim=2).transpose(1, 2), state
 
 
 def _advance(
-    piece: list[Tensor], state: NeuralMemoryState, chunk_size: int, form: MemoryForm
+    piece: list[Tensor],
+    state: NeuralMemoryState,
+    chunk_size: int,
+    form: MemoryForm,
+    rest: Weights | None,
 ) -> tuple[Tensor, NeuralMemoryState]:
     """Take b tokens that share one anchor: read them all, then move weights and momentum by b."""
     q, k, v, theta, log_carry, log_keep = piece
@@ -66,19 +71,24 @@ def _advance(
 
     inputs, deltas = backward_signals(state.anchor, k, v, form)
     activate, _ = ACTIVATIONS[form.activation]
+    rests = (None,) * len(inputs) if rest is None else rest
     hidden, weights, momentum = q, [], []
-    for layer, (w, s, a, delta) in enumerate(
-        zip(state.weights, state.momentum, inputs, deltas, strict=True)
+    for layer, (w, s, r, a, delta) in enumerate(
+        zip(state.weights, state.momentum, rests, inputs, deltas, strict=True)
     ):
         if layer > 0:
             hidden = activate(hidden)
+        # Forgetting acts on what the memory holds beyond its rest; the rest itself stays.
+        beyond, read_rest, rest_weights = (w, 0, 0) if r is None else (w - r, hidden @ r, r)
         hidden = (
-            keep_start[..., None] * (hidden @ w)
+            read_rest
+            + keep_start[..., None] * (hidden @ beyond)
             + momentum_read[..., None] * (hidden @ s)
             - (hidden @ a.mT * token_read) @ delta
         )
         weights.append(
-            keep_start[..., -1:, None] * w
+            rest_weights
+            + keep_start[..., -1:, None] * beyond
             + momentum_read[..., -1:, None] * s
             - a.mT @ (token_read[..., -1, :, None] * delta)
         )

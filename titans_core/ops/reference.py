@@ -30,8 +30,14 @@ def neural_memory_reference(
     *,
     chunk_size: int,
     form: MemoryForm,
+    rest: Weights | None,
 ) -> tuple[Tensor, NeuralMemoryState]:
-    """Run the recurrence of ``ops/README.md``, section 1, literally. Shapes as the dispatcher's."""
+    """Run the recurrence of ``ops/README.md``, section 1, literally. Shapes as the dispatcher's.
+
+    ``rest`` is what forgetting leads to: None for zero, or M_0.
+    """
+    if rest is None:
+        rest = tuple(torch.zeros_like(w) for w in state.weights)
     anchor, weights, momentum, offset = state
     outputs = []
     for t in range(q.shape[1]):
@@ -41,7 +47,9 @@ def neural_memory_reference(
         )
         surprise = grad(associative_loss)(anchor, key, value, form)
         momentum = tuple(eta * s - theta * u for s, u in zip(momentum, surprise, strict=True))
-        weights = tuple((1 - alpha) * w + s for w, s in zip(weights, momentum, strict=True))
+        weights = tuple(
+            (1 - alpha) * w + alpha * r + s for w, r, s in zip(weights, rest, momentum, strict=True)
+        )
         outputs.append(apply_memory(weights, query, form).squeeze(-2))
         offset += 1
         if offset == chunk_size:

@@ -22,7 +22,7 @@ from titans_core import BackboneConfig, NeuralMemoryConfig
 from titans_core.training import TrainingConfig
 from titans_ts import TitansForecaster, dataset_info, load_dataset
 from titans_ts.evaluation import actual_windows, naive_forecasts, rolling_forecasts
-from titans_ts.forecaster import DEFAULT_BACKBONE, DEFAULT_TRAINING
+from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING
 
 SEASONS = {"h": 24, "30min": 48, "15min": 96, "10min": 144, "D": 365, "7D": 52}
 

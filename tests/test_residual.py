@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from titans_core import BackboneConfig, NeuralMemoryConfig
 from titans_ts.adaptation import Stream
+from titans_ts.admission import Forecasts, Residual, admit
 from titans_ts.linear import LinearChoice, refit_linear
 from titans_ts.network import ForecastNetwork
-from titans_ts.residual import Residual, Residuals, _admit, _forecast, _Forecasts
+from titans_ts.residual import Residuals, _forecast
 from titans_ts.windows import SCALE_FLOOR, PatchClock, patches_ending
 
 LEVELS = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
@@ -103,13 +104,13 @@ def carried_window(z: np.ndarray, origin: int) -> np.ndarray:
     return centred / np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + SCALE_FLOOR**2)
 
 
-def forecasts(share: float) -> _Forecasts:
+def forecasts(share: float) -> Forecasts:
     """Errors of a skewed law, and a network whose median says that share of each of them."""
     rng = np.random.default_rng(0)
     error = rng.exponential(size=(400, CHANNELS, P)) - 1
     scale = rng.uniform(0.5, 2, size=(400, CHANNELS, 1))
     answer = (share * error / scale)[:, :, None] + SPREAD
-    return _Forecasts(error, scale, answer)
+    return Forecasts(error, scale, answer)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def forecasts(share: float) -> _Forecasts:
     ],
 )
 def test_the_gate_is_what_validation_backs(share: float, gate: float) -> None:
-    admission = _admit(forecasts(share), SPREAD, LEVELS)
+    admission = admit(forecasts(share), SPREAD, LEVELS)
     assert admission.gate == pytest.approx(gate)
     left = forecasts(share).error * (1 - gate * share)
     assert admission.loss == pytest.approx(np.square(left).mean())
@@ -136,9 +137,9 @@ def test_levels_are_learned_where_they_score_better_and_cover_what_they_say(awar
     wild = rng.choice([0.1, 3.0], size=(400, CHANNELS, 1))
     error = wild * rng.normal(size=(400, CHANNELS, P))
     width = (wild if aware else 0.1 / wild)[..., None]
-    validation = _Forecasts(error, np.ones_like(wild), width * SPREAD)
+    validation = Forecasts(error, np.ones_like(wild), width * SPREAD)
 
-    admission = _admit(validation, SPREAD, LEVELS)
+    admission = admit(validation, SPREAD, LEVELS)
     assert admission.quantiles is aware
     assert admission.uses_network is aware
     centre = validation.answer if aware else SPREAD
@@ -147,7 +148,7 @@ def test_levels_are_learned_where_they_score_better_and_cover_what_they_say(awar
 
 
 def test_the_carried_memory_is_used_only_where_it_is_no_worse() -> None:
-    good, bad, off = (_admit(forecasts(share), SPREAD, LEVELS) for share in (1.0, 0.1, -1.0))
+    good, bad, off = (admit(forecasts(share), SPREAD, LEVELS) for share in (1.0, 0.1, -1.0))
     network = make_network()
     assert Residual(network, SPREAD, fresh=bad, carried=good).uses_memory
     assert Residual(network, SPREAD, fresh=good, carried=good).uses_memory

@@ -109,7 +109,8 @@ def fit(
     if max_steps is not None and not network:
         raise typer.BadParameter("goes with a network only", param_hint="--max-steps")
     check_target(output)  # now, not after minutes of training
-    from titans_ts.forecaster import DEFAULT_TRAINING, TitansForecaster
+    from titans_ts.forecaster import TitansForecaster
+    from titans_ts.settings import DEFAULT_TRAINING
 
     begun = time.perf_counter()
     rows = read_data(data)

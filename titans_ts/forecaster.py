@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 
-from titans_core import BackboneConfig, NeuralMemoryConfig, parameters
+from titans_core import BackboneConfig, parameters
 from titans_core.training_config import TrainingConfig
 from titans_ts.adaptation import Stream
 from titans_ts.frames import (
@@ -27,24 +25,14 @@ from titans_ts.linear import choose_linear, refit_linear
 from titans_ts.model import Model, Scaler, at_levels
 from titans_ts.model_file import load_forecaster, save_forecaster
 from titans_ts.residual import fit_residual
+from titans_ts.settings import (
+    CONSTRAINTS,
+    DEFAULT_BACKBONE,
+    DEFAULT_TRAINING,
+    QUANTILE_LEVELS,
+    is_count,
+)
 from titans_ts.windows import Array, PatchClock
-
-DEFAULT_BACKBONE = BackboneConfig(memory=NeuralMemoryConfig(dim=32), num_blocks=1)
-DEFAULT_TRAINING = TrainingConfig(max_steps=300, validate_every=25, patience=4)
-QUANTILE_LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-
-
-def _count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= 1
-
-
-def _levels(value: Any) -> bool:
-    levels = list(value) if np.ndim(value) == 1 else []
-    return (
-        all(isinstance(x, numbers.Real) and 0 < float(x) < 1 for x in levels)
-        and 0.5 in levels
-        and all(a < b for a, b in pairwise(levels))
-    )
 
 
 @dataclass(frozen=True)
@@ -111,23 +99,7 @@ class TitansForecaster:
            [ 0.4 ,  0.95]])
     """
 
-    _parameter_constraints: ClassVar[parameters.Constraints] = {
-        "prediction_length": ("an int >= 1", _count),
-        "context_length": ("an int >= 2", lambda v: _count(v) and v >= 2),
-        "quantile_levels": ("ascending numbers in (0, 1) with 0.5 among them", _levels),
-        "validation_size": (
-            "a float in (0, 1) or an int >= 1",
-            lambda v: _count(v) or (isinstance(v, float) and 0 < v < 1),
-        ),
-        "refit": ("a bool", lambda v: isinstance(v, bool)),
-        "patch_length": ("an int >= 1", _count),
-        "use_network": ("a bool", lambda v: isinstance(v, bool)),
-        "backbone": ("a BackboneConfig or None", lambda v: isinstance(v, BackboneConfig | None)),
-        "training": ("a TrainingConfig or None", lambda v: isinstance(v, TrainingConfig | None)),
-        "time_column": ("a str or None", lambda v: isinstance(v, str | None)),
-        "random_state": ("an int >= 0", lambda v: _count(v) or (v == 0 and v is not False)),
-        "progress": ("a bool", lambda v: isinstance(v, bool)),
-    }
+    _parameter_constraints: ClassVar[parameters.Constraints] = CONSTRAINTS
 
     def __init__(
         self,
@@ -365,7 +337,7 @@ class TitansForecaster:
         self._check_fitted("predict")
         longest = self._stream.linear.weights.shape[2]
         rows = longest if prediction_length is None else prediction_length
-        if not _count(rows) or rows > longest:
+        if not is_count(rows) or rows > longest:
             raise ValueError(
                 f"prediction_length must be an int in [1, {longest}], the length that this "
                 f"forecaster was fitted for; got {rows!r}. Fit with a longer one for more."

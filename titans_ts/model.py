@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from titans_ts.adaptation import Stream
+from titans_ts.admission import Residual, median_index
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
-from titans_ts.residual import Residual, median_index
 from titans_ts.windows import Array, PatchClock, normalise
 
 

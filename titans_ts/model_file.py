@@ -12,11 +12,11 @@ from titans_core import BackboneConfig, NeuralMemoryConfig, state_from_dict, sta
 from titans_core.persistence import ModelFileError, load_tree, save_tree
 from titans_core.training_config import TrainingConfig, TrainingHistory
 from titans_ts.adaptation import Stream
+from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.frames import Layout
 from titans_ts.linear import LinearPart
 from titans_ts.model import Model, Scaler
 from titans_ts.network import ForecastNetwork
-from titans_ts.residual import Admission, Residual, median_index
 from titans_ts.windows import PatchClock
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Fit the network on what the linear part leaves, and admit only as much of it as validation backs.
+"""Fit the network on what the linear part leaves; forecast the validation part with it.
 
 Origin t means: rows before t are known, rows t, t+1, ... are forecast. A window ends at its
 origin; the memory holds the patches that end at or before the window's first row.
@@ -6,7 +6,6 @@ origin; the memory holds the patches that end at or before the window's first ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,77 +14,16 @@ from torch import Tensor, nn
 
 from titans_core import BackboneConfig, BackboneState, map_state
 from titans_core.training import TrainingConfig, TrainingHistory, fit_network
+from titans_ts.admission import Forecasts, Residual, admit, median_index
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.windows import Array, PatchClock, normalise, patches_ending, sliding_windows
 
-MAX_GATE = 1.2
 # Patches before the window that training reads into the memory: as far as gradients reach back.
 _HISTORY_PATCHES = 16
 _BATCH_SEQUENCES = 256
 _ADMISSION_VALUES = 50_000_000  # numbers that validation may hold at a time
 _SCORED_ORIGINS = 64  # validation origins looked at during training; the gate sees all of them
-
-
-@dataclass(frozen=True)
-class Admission:
-    """How much of the network validation admits, for one way of using its memory.
-
-    Parameters
-    ----------
-    gate : float
-        Factor of the network's correction of the point forecast, in [0, ``MAX_GATE``], by least
-        squares; 0 leaves the linear part alone.
-    quantiles : bool
-        Whether the levels are the network's (they had the smaller pinball loss) or those of the
-        linear part's training errors around the point forecast.
-    shift : ndarray of shape (C, Q)
-        What each level is moved by, in window scales, to have its coverage on validation.
-    loss, pinball : float
-        Mean squared and mean pinball error on validation, of z-scored values.
-    """
-
-    gate: float
-    quantiles: bool
-    shift: Array
-    loss: float
-    pinball: float
-
-    @property
-    def uses_network(self) -> bool:
-        """Whether anything of the network is left."""
-        return self.gate > 0 or self.quantiles
-
-
-@dataclass(frozen=True)
-class Residual:
-    """What is added to the linear forecast: a gated correction, and calibrated levels.
-
-    Parameters
-    ----------
-    spread : ndarray of shape (Q, P)
-        Distances from the median to each level of the linear part's training errors, in window
-        scales.
-    fresh, carried : Admission
-        For a memory that begins with the window, and for one that holds what came before.
-    """
-
-    network: ForecastNetwork | None
-    spread: Array
-    fresh: Admission
-    carried: Admission
-
-    @property
-    def uses_memory(self) -> bool:
-        """Whether a stream forecasts with its carried memory (validation found it no worse)."""
-        fresh, carried = self.fresh, self.carried
-        no_worse = (carried.loss, carried.pinball) <= (fresh.loss, fresh.pinball)
-        return carried.uses_network and no_worse
-
-    @property
-    def streaming(self) -> Admission:
-        """What a stream uses."""
-        return self.carried if self.uses_memory else self.fresh
 
 
 class Residuals:
@@ -164,16 +102,11 @@ def fit_residual(
             )
         history = _train(network, data, n_train, levels, training, progress)
     origins = _validation_origins(data, n_train, spread.size)
-    fresh = _admit(_forecast(network, data, origins, spread, carry=False), spread, levels)
+    fresh = admit(_forecast(network, data, origins, spread, carry=False), spread, levels)
     carried = fresh
     if network is not None:
-        carried = _admit(_forecast(network, data, origins, spread, carry=True), spread, levels)
+        carried = admit(_forecast(network, data, origins, spread, carry=True), spread, levels)
     return Residual(network, spread, fresh, carried), history
-
-
-def median_index(levels: Array) -> int:
-    """Position of the level 0.5."""
-    return int(np.flatnonzero(levels == 0.5)[0])
 
 
 def _error_spread(data: Residuals, n_train: int, levels: Array) -> Array:
@@ -235,19 +168,6 @@ def _train(
     )
 
 
-@dataclass(frozen=True)
-class _Forecasts:
-    """Forecasts at validation origins, with the truth, as ``(n, C, ...)`` arrays.
-
-    ``error`` (n, C, P) is what the linear part leaves, z-scored; ``scale`` (n, C, 1) the windows'
-    own; ``answer`` (n, C, Q, P) what the network says of the error, in these scales.
-    """
-
-    error: Array
-    scale: Array
-    answer: Array
-
-
 def _validation_origins(data: Residuals, n_train: int, answers: int) -> np.ndarray:
     """Every origin whose targets are validation rows, thinned evenly where memory would not do."""
     last = len(data) - data.prediction_length
@@ -262,7 +182,7 @@ def _forecast(
     spread: Array,
     *,
     carry: bool,
-) -> _Forecasts:
+) -> Forecasts:
     """Forecast at every origin, in time order if the memory is carried along."""
     clock = data.clock
     channels = data.z.shape[1]
@@ -286,7 +206,7 @@ def _forecast(
             shape = (len(some), channels)
             parts.append([x.unflatten(0, shape).numpy() for x in (error, scale, answer)])
     joined = [np.concatenate(x) for x in zip(*parts, strict=True)]
-    return _Forecasts(joined[0], joined[1], joined[2])
+    return Forecasts(joined[0], joined[1], joined[2])
 
 
 def remember(
@@ -302,33 +222,3 @@ def remember(
 def tile_state(state: BackboneState, n: int) -> BackboneState:
     """The state of C streams for n windows of each: ``C -> n C``, channels fastest."""
     return map_state(lambda x: x.repeat(n, *[1] * (x.ndim - 1)), state)
-
-
-def _admit(forecasts: _Forecasts, spread: Array, levels: Array) -> Admission:
-    """Gate the correction, choose and calibrate the levels, all on validation."""
-    error, scale = forecasts.error, forecasts.scale
-    correction = scale * forecasts.answer[:, :, median_index(levels)]
-    power = float(np.square(correction).sum())
-    gate = float((error * correction).sum()) / power if power > 0 else 0.0
-    gate = min(max(gate, 0.0), MAX_GATE)
-    left = error - gate * correction
-
-    plain = _calibrate((left / scale)[:, :, None] - spread, scale, levels)
-    learned = _calibrate((error / scale)[:, :, None] - forecasts.answer, scale, levels)
-    quantiles = learned[1] < plain[1]
-    shift, pinball = learned if quantiles else plain
-    return Admission(gate, quantiles, shift, float(np.square(left).mean()), pinball)
-
-
-def _calibrate(excess: Array, scale: Array, levels: Array) -> tuple[Array, float]:
-    """Shifts ``(C, Q)`` of the levels to their coverage, and the pinball loss after it.
-
-    ``excess`` (n, C, Q, P) is by how much the truth exceeds each level, in scales.
-    """
-    shift = np.empty(excess.shape[1:3])
-    losses = []
-    for q, level in enumerate(levels):
-        shift[:, q] = np.quantile(excess[:, :, q], level, axis=(0, 2))
-        rest = scale * (excess[:, :, q] - shift[:, q, None])
-        losses.append(np.maximum(level * rest, (level - 1) * rest).mean())
-    return shift, float(np.mean(losses))

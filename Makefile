@@ -30,6 +30,7 @@ lint: $(STAMP) ## ruff (rules and format), mypy
 bench: $(STAMP) ## run every benchmark; BENCH_ARGS= for the full length instead of --quick
 	@set -e; for script in benchmarks/[!_]*.py; do \
 		echo "== $$script $(BENCH_ARGS)"; $(VENV_PYTHON) "$$script" $(BENCH_ARGS); done
+	@$(VENV_PYTHON) benchmarks/_tables.py
 
 clean: ## remove the environment and every cache
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -57,7 +57,7 @@ def main() -> None:
         after = pattern.sub(f"{begin}\n{make()}\n{end}", after)
     if "--check" in sys.argv:
         if after != before:
-            sys.exit("README.md is not what benchmarks/results/*.csv say: run make tables")
+            sys.exit("README.md is not what benchmarks/results/*.csv say: run benchmarks/_tables.py")
     else:
         README.write_text(after, "utf-8")
 

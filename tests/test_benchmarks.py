@@ -1,0 +1,58 @@
+"""Benchmarks run, record tidy rows, and the README says what the rows say."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, script.name, *arguments]
+    return subprocess.run(command, cwd=script.parent, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def benchmarks(tmp_path: Path) -> Path:
+    """A copy that may write its own results."""
+    return Path(
+        shutil.copytree(
+            ROOT / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("results")
+        )
+    )
+
+
+def test_the_table_of_the_readme_is_that_of_the_results() -> None:
+    answer = run(ROOT / "benchmarks" / "_tables.py", "--check")
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_every_committed_row_can_be_reproduced_by_its_command() -> None:
+    for path in (ROOT / "benchmarks" / "results").glob("*.csv"):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                script = row["command"].split()[1]
+                assert (ROOT / script).exists(), row
+                assert all(row.values()), row
+                assert not row["commit"].endswith("+"), f"{path.name}: measured with local changes"
+
+
+def test_long_horizon_scores_the_forecaster_beside_floors_and_ablations(benchmarks: Path) -> None:
+    case = ["--dataset", "seattle-weather", "--context", "28", "--horizon", "7", "--quick"]
+    for _ in range(2):  # the second run takes the place of the first
+        answer = run(benchmarks / "long_horizon.py", *case)
+        assert answer.returncode == 0, answer.stderr
+    with (benchmarks / "results" / "long_horizon.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    errors = {row["provider"]: float(row["value"]) for row in rows if row["metric"] == "MSE"}
+    assert set(errors) == {
+        "naive", "seasonal naive", "ridge", "titans", "titans, memory frozen", "titans, no memory",
+    }  # fmt: skip
+    assert len(rows) == len({(r["provider"], r["metric"], r["seed"]) for r in rows})
+    assert max(errors["ridge"], errors["titans"]) < errors["naive"] < errors["seasonal naive"]

@@ -1,4 +1,4 @@
-"""Tidy rows of benchmark results, appended to ``benchmarks/results/<benchmark>.csv``."""
+"""Tidy rows of benchmark results, kept in ``benchmarks/results/<benchmark>.csv``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIELDS = [
 ]
 
 
-def append(benchmark: str, rows: list[dict[str, Any]]) -> Path:
+def record(benchmark: str, rows: list[dict[str, Any]]) -> Path:
     """Add rows that hold case, provider, metric, value, unit and seed; the rest is filled in.
 
     Where case, provider, metric and seed agree with an older row, the new one takes its place.
@@ -68,5 +68,7 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
 def _commit() -> str:
     """Short hash of the checkout, with a + if there are changes that it does not hold."""
     describe = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
-    answer = subprocess.run(describe, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        describe, capture_output=True, text=True, check=False, cwd=RESULTS.parent
+    )
     return answer.stdout.strip() or "unknown"

@@ -16,7 +16,7 @@ README = Path(__file__).parent.parent / "README.md"
 PROVIDERS = (
     "titans",
     "titans, memory frozen",
-    "titans, no memory",
+    "titans, no block",
     "ridge",
     "seasonal naive",
     "naive",
@@ -57,7 +57,9 @@ def main() -> None:
         after = pattern.sub(f"{begin}\n{make()}\n{end}", after)
     if "--check" in sys.argv:
         if after != before:
-            sys.exit("README.md is not what benchmarks/results/*.csv say: run benchmarks/_tables.py")
+            sys.exit(
+                "README.md is not what benchmarks/results/*.csv say: run benchmarks/_tables.py"
+            )
     else:
         README.write_text(after, "utf-8")
 

@@ -47,7 +47,7 @@ def main() -> None:
                 "seed": 0,
             }
         )
-    print(f"wrote {_record.append('import_time', rows)}")
+    print(f"wrote {_record.record('import_time', rows)}")
 
 
 if __name__ == "__main__":

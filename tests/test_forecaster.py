@@ -17,6 +17,7 @@ from sklearn.base import clone
 from titans_core import BackboneConfig, NeuralMemoryConfig
 from titans_core.training import TrainingConfig
 from titans_ts import TitansForecaster, load_dataset
+from titans_ts.evaluation import actual_windows, rolling_forecasts
 
 FITTED_ROWS = 900
 TINY: dict[str, Any] = {
@@ -40,7 +41,7 @@ def fitted(weather: pd.DataFrame) -> TitansForecaster:
     y = weather.to_numpy()[:FITTED_ROWS]
     forecaster = TitansForecaster(**TINY).fit(y)
     residual = forecaster.model_.residual
-    carried = dataclasses.replace(residual.carried, gate=1.0, loss=0.0)
+    carried = dataclasses.replace(residual.carried, gate=1.0, loss=0.0, pinball=0.0)
     residual = dataclasses.replace(residual, carried=carried)
     forecaster.model_ = dataclasses.replace(forecaster.model_, residual=residual)
     forecaster._stream = forecaster.model_.begin(y, forecaster._stream.linear)
@@ -77,32 +78,23 @@ def test_row_by_row_equals_all_rows_at_once_bit_for_bit(
     assert forecaster._stream.patches == at_once._stream.patches
 
 
-@pytest.mark.parametrize("learn", [True, False])
+@pytest.mark.parametrize("learn", [True, False, None])
 def test_the_future_does_not_reach_a_forecast(
-    forecaster: TitansForecaster, rows: np.ndarray, learn: bool
+    forecaster: TitansForecaster, weather: pd.DataFrame, learn: bool | None
 ) -> None:
-    garbage = rows.copy()
-    garbage[60:] = np.random.default_rng(0).normal(size=garbage[60:].shape) * 1e6
+    y = weather.to_numpy()[: FITTED_ROWS + 80]
+    garbage = y.copy()
+    known = FITTED_ROWS + 40
+    garbage[known:] = np.random.default_rng(0).normal(size=garbage[known:].shape) * 1e6
     start = forecaster.snapshot()
-
-    def forecasts(y: np.ndarray) -> np.ndarray:
-        forecaster.restore(start)
-        made = []
-        for row in y[:60]:
-            made.append(forecaster.predict_quantiles())
-            forecaster.update(row[None], learn=learn)
-        return np.stack([*made, forecaster.predict_quantiles()])
-
-    clean = forecasts(rows)
-    assert np.array_equal(clean, forecasts(garbage))
-    assert not np.array_equal(clean[0], clean[-1])
-
-
-def test_rows_after_the_fitted_part_do_not_reach_the_fit(weather: pd.DataFrame) -> None:
-    y = weather.to_numpy()[:700]
-    longer = np.vstack([y, np.full((50, 4), 1e9)])
-    one, other = (TitansForecaster(**TINY).fit(series[:700]) for series in (y, longer))
-    assert same_forecasts(one, other)
+    clean, spoiled = (
+        rolling_forecasts(
+            forecaster.restore(start), rows, FITTED_ROWS, learn=learn, levels=[0.1, 0.5]
+        )
+        for rows in (y, garbage)
+    )
+    assert np.array_equal(clean[:41], spoiled[:41])  # origins up to the first spoiled row
+    assert not np.array_equal(clean[41], spoiled[41])
 
 
 def test_a_forecast_is_not_moved_by_updates_that_come_after_it(
@@ -276,23 +268,49 @@ def test_a_constant_channel_stays_where_it_is_and_teaches_the_others_nothing(
     y = weather.to_numpy()[:420].copy()
     y[:, 1] = 0.1 + 0.2  # a number whose mean is not exactly itself
     forecaster = TitansForecaster(**TINY).fit(y[:400])
-    quantiles = forecaster.predict_quantiles()
-    assert (quantiles[:, 1] == 0.1 + 0.2).all()
-    # It wakes up after the fit: the others' linear part must not notice.
+    others = TitansForecaster(**TINY).fit(np.delete(y[:400], 1, axis=1))
+    assert (forecaster.predict_quantiles()[:, 1] == 0.1 + 0.2).all()
+    # It wakes up after the fit: it is forecast to stay at its last value, wherever that is.
     awake = y[400:].copy()
     awake[:, 1] = np.arange(20) * 1e6
-    start = forecaster.snapshot()
-    expected = forecaster.update(y[400:]).predict()
-    forecaster.restore(start)
-    answer = forecaster.update(awake).predict()
-    np.testing.assert_array_equal(answer[:, [0, 2, 3]], expected[:, [0, 2, 3]])
+    for _ in range(2):
+        quantiles = np.delete(forecaster.predict_quantiles(), 1, axis=1)
+        np.testing.assert_array_equal(quantiles, others.predict_quantiles())
+        forecaster.update(awake)
+        others.update(np.delete(awake, 1, axis=1))
+    assert (forecaster.predict()[:, 1] == 19e6).all()
+
+
+def test_an_entirely_constant_series_stays_where_it_is() -> None:
+    forecaster = TitansForecaster(**TINY).fit(np.full((100, 2), 7.0))
+    np.testing.assert_array_equal(forecaster.predict_quantiles(), np.full((6, 2, 11), 7.0))
+
+
+def test_intervals_of_the_linear_part_alone_cover_at_every_step() -> None:
+    for seed in range(4):
+        y = np.random.default_rng(seed).normal(size=(2400, 1)).cumsum(axis=0)
+        forecaster = TitansForecaster(**{**TINY, "use_network": False}).fit(y[:1800])
+        interval = rolling_forecasts(forecaster, y, 1800, learn=True, levels=[0.1, 0.9])
+        actual = actual_windows(y, 1800, 6)
+        inside = (actual >= interval[..., 0]) & (actual <= interval[..., 1])
+        covered = inside.mean(axis=(0, 2))
+        assert ((covered > 0.65) & (covered < 0.95)).all(), covered
+
+
+def test_a_file_holds_the_network_that_was_fitted_whatever_the_parameters_are_now(
+    forecaster: TitansForecaster, tmp_path: Path
+) -> None:
+    forecaster.set_params(backbone=None, context_length=99)
+    forecaster.save(tmp_path / "model")
+    assert same_forecasts(TitansForecaster.load(tmp_path / "model"), forecaster)
 
 
 def test_without_the_network_it_is_the_ridge(weather: pd.DataFrame) -> None:
     y = weather.to_numpy()[:400]
     ridge = TitansForecaster(**{**TINY, "use_network": False}).fit(y)
     expected = ridge._stream.linear.predict(ridge._stream.context)
-    np.testing.assert_array_equal(ridge.predict(), ridge.model_.scaler.undo(expected.T))
+    in_units = ridge.model_.scaler.undo(expected.T, y[-1])
+    np.testing.assert_array_equal(ridge.predict(), in_units)
     assert ridge.model_.residual.network is None
     assert ridge.training_history_ is None
 
@@ -304,6 +322,7 @@ def test_parameters_follow_scikit_learn(fitted: TitansForecaster) -> None:
     assert copy.set_params(context_length=48) is copy
     assert copy.context_length == 48
     assert repr(TitansForecaster(context_length=48)) == "TitansForecaster(context_length=48)"
+    assert "0.5" in repr(TitansForecaster(quantile_levels=np.array([0.5])))
     assert TitansForecaster.partial_fit is TitansForecaster.update
 
 

@@ -90,6 +90,7 @@ def test_a_validation_part_shorter_than_a_forecast_is_refused() -> None:
         ("backbone", {"dim": 8}, "a BackboneConfig or None"),
         ("training", 100, "a TrainingConfig or None; got 100"),
         ("random_state", -1, "an int >= 0; got -1"),
+        ("random_state", 0.0, "got 0.0"),
     ],
 )
 def test_a_bad_parameter_is_named_at_fit(name: str, value: Any, wanted: str) -> None:
@@ -127,6 +128,7 @@ def test_an_unfitted_forecaster_neither_updates_nor_saves(tmp_path: Path) -> Non
         (Y[:5, :1], ValueError, "y_new has 1 column"),
         (Y[0], ValueError, r"pass y_new\[None, :\]"),
         (np.full((3, 2), np.nan), ValueError, "y_new has 6 missing values"),
+        (np.full((1, 2), 1e200), ValueError, r"y_new holds 1e\+200 at row 0 of channel 0"),
         (FRAME[:5], ValueError, "y_new is a pandas DataFrame; .* fitted on a numpy array"),
     ],
 )
@@ -204,6 +206,11 @@ def test_files_that_are_no_model_are_refused(on_numpy: TitansForecaster, tmp_pat
     for name in ("picture", "other", "cut", "flipped", "newer"):
         with pytest.raises(ModelFileError, match=name):
             TitansForecaster.load(tmp_path / name)
+
+
+def test_values_too_small_to_be_scaled_count_as_constant() -> None:
+    forecaster = TitansForecaster(**OPTIONS).fit(Y * [1, 1e-200])
+    np.testing.assert_array_equal(forecaster.predict()[:, 1], np.full(4, Y[-1, 1] * 1e-200))
 
 
 def test_values_too_large_to_be_scaled_are_refused() -> None:

@@ -9,7 +9,6 @@ from titans_ts.linear import LinearChoice, LinearPart, choose_linear, refit_line
 from titans_ts.windows import centre, sliding_windows
 
 L, P = 12, 5
-ALL = np.ones(3, dtype=bool)
 
 
 def series(rows: int, *, seed: int = 0, alike: bool = True) -> np.ndarray:
@@ -58,7 +57,7 @@ def test_learning_windows_one_by_one_equals_fitting_with_all_of_them(alike: bool
     shared = refit_linear(y[:500], LinearChoice(choice.shared_penalty), L, P).weights[0]
     for t in range(501, 901):
         window = y[t - L - P : t].T
-        part.learn(window[:, :L], window[:, L:], ALL)
+        part.learn(window[:, :L], window[:, L:])
 
     for c in range(3):
         windows = sliding_windows(y, L + P)[:, c]
@@ -79,22 +78,10 @@ def test_the_recursion_stays_exact_over_a_long_stream() -> None:
     part = refit_linear(y[:200], choice, L, P)
     for t in range(201, len(y) + 1):
         window = y[t - L - P : t].T
-        part.learn(window[:, :L], window[:, L:], ALL)
+        part.learn(window[:, :L], window[:, L:])
     np.testing.assert_allclose(
         part.weights[0], by_least_squares(y, choice.shared_penalty), atol=1e-8
     )
-
-
-def test_channels_that_are_masked_teach_nothing() -> None:
-    y, choice = series(300), LinearChoice(shared_penalty=1e-3)
-    one, other = refit_linear(y, choice, L, P), refit_linear(y, choice, L, P)
-    window = y[-L - P :].T
-    spoiled = window.copy()
-    spoiled[1] = 1e9
-    keep = np.array([True, False, True])
-    one.learn(window[:, :L], window[:, L:], keep)
-    other.learn(spoiled[:, :L], spoiled[:, L:], keep)
-    np.testing.assert_array_equal(one.weights, other.weights)
 
 
 def test_a_series_without_variation_is_forecast_to_stay() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_inputs import random_inputs
 from torch import Tensor, nn
 
 from titans_core import (
@@ -21,6 +22,7 @@ from titans_core import (
     state_from_dict,
     state_to_dict,
 )
+from titans_core.ops import neural_memory
 from titans_core.persistence import load_tree, save_tree
 
 
@@ -107,8 +109,6 @@ def test_heads_begin_as_different_memories() -> None:
 
 def test_a_memory_that_repeats_a_pair_learns_it() -> None:
     # One pair again and again: surprise must shrink and the read-out approach the value.
-    from titans_core.ops import neural_memory
-
     generator = torch.Generator().manual_seed(0)
     k = torch.nn.functional.normalize(torch.randn(8, generator=generator), dim=0)
     v = torch.randn(8, generator=generator)
@@ -204,6 +204,9 @@ def test_a_state_of_a_newer_format_is_refused() -> None:
         ({"dim": 12, "num_heads": 5}, "must be a multiple of num_heads=5; got 12"),
         ({"dim": 8, "depth": 5}, "`depth` of NeuralMemoryConfig must be at most 4; got 5"),
         ({"dim": 8, "activation": "tanh"}, "`activation` .* got 'tanh'"),
+        ({"dim": 8, "max_memory_lr": "a"}, "`max_memory_lr` .* got 'a'"),
+        ({"dim": 8, "residual": "no"}, "`residual` .* must be a bool; got 'no'"),
+        ({"dim": 8, "test_time_learning": None}, "`test_time_learning` .* got None"),
         ({"dim": 8, "forget_toward": "one"}, "`forget_toward` .* got 'one'"),
         ({"dim": 8, "max_memory_lr": float("nan")}, "`max_memory_lr` .* got nan"),
     ],
@@ -218,7 +221,27 @@ def test_an_unknown_option_fails_at_construction() -> None:
         NeuralMemoryConfig(dim=8, chunksize=4)  # type: ignore[call-arg]
 
 
+@pytest.mark.parametrize("kind", ["layer", "block", "backbone"])
 @pytest.mark.parametrize("shape", [(2, 12), (2, 0, 12), (2, 5, 11)])
-def test_the_backbone_refuses_tokens_of_another_shape(shape: tuple[int, ...]) -> None:
+def test_tokens_of_another_shape_are_refused(kind: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"x must have shape \(B, T >= 1, 12\)"):
-        build("backbone")(torch.zeros(*shape, dtype=torch.float64))
+        build(kind)(torch.zeros(*shape, dtype=torch.float64))
+
+
+def test_a_state_keeps_nothing_of_the_tokens_alive() -> None:
+    module = build("backbone")
+    with torch.no_grad():
+        _, state = module(tokens(time=2000))
+    sizes: list[int] = []
+    map_state(lambda x: sizes.append(x.untyped_storage().nbytes()) or x, state)
+    assert max(sizes) <= 2 * 2 * 6 * 12 * 8  # batch, heads, d_in, d_out, bytes
+
+
+def test_the_memory_computes_in_float32_under_autocast() -> None:
+    inputs = random_inputs(20, depth=2, norm=True, dtype=torch.float32)
+    with torch.no_grad():
+        expected, _ = neural_memory(**inputs, chunk_size=4)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y, state = neural_memory(**inputs, chunk_size=4)
+    assert torch.equal(y, expected)
+    assert {w.dtype for w in state.weights} == {torch.float32}

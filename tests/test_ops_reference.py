@@ -8,7 +8,8 @@ import pytest
 import torch
 from memory_inputs import flat, random_inputs
 
-from titans_core.ops import neural_memory, read_memory
+from titans_core.ops import neural_memory
+from titans_core.ops.memory_mlp import MemoryForm, apply_memory
 
 BOTH = pytest.mark.parametrize("implementation", ["reference", "chunked"])
 
@@ -86,8 +87,9 @@ def test_without_a_learning_rate_the_weights_only_decay(implementation: str) -> 
     left = (1 - inputs["forget_gate"]).cumprod(1)  # (B, T, H)
     for t in range(10):
         weights = [left[:, t, :, None, None] * w for w in inputs["initial_weights"]]
-        read = read_memory(inputs["q"][:, t : t + 1], weights, norm=inputs["norm"])
-        torch.testing.assert_close(y[:, t : t + 1], read)
+        query, form = inputs["q"][:, t, :, None], MemoryForm(norm=inputs["norm"])
+        read = apply_memory(tuple(weights), query, form)
+        torch.testing.assert_close(y[:, t], read.squeeze(-2))
     for now, start in zip(state.weights, inputs["initial_weights"], strict=True):
         torch.testing.assert_close(now, left[:, -1, :, None, None] * start)
     assert all((s == 0).all() for s in state.momentum)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from titans_ts.adaptation import Stream
 from titans_ts.admission import Forecasts, Residual, admit
 from titans_ts.linear import LinearChoice, refit_linear
 from titans_ts.network import ForecastNetwork
-from titans_ts.residual import Residuals, _forecast
+from titans_ts.residual import ResidualWindows, _error_spread, forecast_validation
 from titans_ts.windows import SCALE_FLOOR, PatchClock, patches_ending
 
 LEVELS = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
@@ -81,21 +83,49 @@ def test_validation_forecasts_with_the_memory_are_those_of_a_live_stream() -> No
     z = walk(160)
     network = restless(make_network())
     linear = refit_linear(z[:80], LinearChoice(shared_penalty=1.0), L, P)
-    data = Residuals(z, linear, CLOCK)
+    data = ResidualWindows(z, linear, CLOCK)
     origins = np.arange(80, 157)
-    carried = _forecast(network, data, origins, SPREAD, carry=True)
-    fresh = _forecast(network, data, origins, SPREAD, carry=False)
+    carried = forecast_validation(network, data, origins, carry=True)
+    fresh = forecast_validation(network, data, origins, carry=False)
     # 1e-4: the memory is read in one call there and patch by patch here.
     assert np.abs(carried.answer - fresh.answer).max() > 1e-2
 
-    stream = Stream.begin(z[:80], linear, network, CLOCK)
+    stream = Stream.begin(z[:80], z[79], linear, network, CLOCK)
+    stream.linear.learn = lambda *_: None  # type: ignore[method-assign]  # as at validation
     for i, origin in enumerate(origins):
         window = torch.from_numpy(carried_window(z, origin)).float()
         with torch.no_grad():
             answer = network(window, torch.arange(CHANNELS), stream.memory)
         np.testing.assert_allclose(answer.numpy(), carried.answer[i], atol=1e-4)
-        nobody = np.zeros(CHANNELS, dtype=bool)
-        stream.observe(z[origin : origin + 1], network, CLOCK, nobody, learn=True)
+        stream.observe(z[origin : origin + 1], z[origin], network, CLOCK, learn=True)
+
+
+@pytest.mark.parametrize("carry", [True, False])
+def test_validation_forecasts_do_not_see_what_comes_after_their_origin(carry: bool) -> None:
+    z, network = walk(160), restless(make_network())
+    linear = refit_linear(z[:80], LinearChoice(shared_penalty=1.0), L, P)
+    garbage = z.copy()
+    garbage[120:] = 1e3
+    origins = np.arange(80, 121)
+    clean, spoiled = (
+        forecast_validation(network, ResidualWindows(y, linear, CLOCK), origins, carry=carry)
+        for y in (z, garbage)
+    )
+    assert clean.answer is not None
+    assert np.array_equal(clean.answer, spoiled.answer)
+    assert not np.array_equal(clean.error, spoiled.error)
+
+
+def test_training_does_not_see_the_validation_rows() -> None:
+    z = walk(160)
+    linear = refit_linear(z[:100], LinearChoice(shared_penalty=1.0), L, P)
+    garbage = z.copy()
+    garbage[100:] = 1e3
+    clean, spoiled = (ResidualWindows(y, linear, CLOCK) for y in (z, garbage))
+    assert np.array_equal(_error_spread(clean, 100, LEVELS), _error_spread(spoiled, 100, LEVELS))
+    last = np.arange(90, 100 - P + 1)
+    for one, other in zip(clean.sample(last, 3), spoiled.sample(last, 3), strict=True):
+        assert torch.equal(one, other)
 
 
 def carried_window(z: np.ndarray, origin: int) -> np.ndarray:
@@ -140,7 +170,7 @@ def test_levels_are_learned_where_they_score_better_and_cover_what_they_say(awar
     validation = Forecasts(error, np.ones_like(wild), width * SPREAD)
 
     admission = admit(validation, SPREAD, LEVELS)
-    assert admission.quantiles is aware
+    assert admission.learned_levels is aware
     assert admission.uses_network is aware
     centre = validation.answer if aware else SPREAD
     covered = (error[:, :, None] <= centre + admission.shift[..., None]).mean(axis=(0, 3))
@@ -153,4 +183,11 @@ def test_the_carried_memory_is_used_only_where_it_is_no_worse() -> None:
     assert Residual(network, SPREAD, fresh=bad, carried=good).uses_memory
     assert Residual(network, SPREAD, fresh=good, carried=good).uses_memory
     assert not Residual(network, SPREAD, fresh=good, carried=bad).uses_memory
+    trade = dataclasses.replace(good, loss=good.loss - 1e-9, pinball=good.pinball + 1e-3)
+    assert not Residual(network, SPREAD, fresh=good, carried=trade).uses_memory
     assert not Residual(network, SPREAD, fresh=off, carried=off).uses_memory
+
+
+def test_without_a_network_the_levels_are_those_of_the_linear_errors() -> None:
+    silent = dataclasses.replace(forecasts(0.0), answer=None)
+    assert not admit(silent, SPREAD, LEVELS).uses_network

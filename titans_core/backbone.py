@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from titans_core.blocks import LongTermMemory
 from titans_core.config import BackboneConfig
+from titans_core.neural_memory import check_tokens
 from titans_core.state import BackboneState
 
 
@@ -59,9 +60,7 @@ class Backbone(nn.Module):
         ValueError
             x is not ``(B, T >= 1, dim)``.
         """
-        dim = self.config.memory.dim
-        if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != dim:
-            raise ValueError(f"x must have shape (B, T >= 1, {dim}); got {tuple(x.shape)}.")
+        check_tokens(x, self.config.memory.dim)
         if state is None:
             x = torch.cat([self.persistent_tokens.expand(x.shape[0], -1, -1), x], dim=1)
         new_states = []

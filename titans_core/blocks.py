@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from titans_core.config import NeuralMemoryConfig
-from titans_core.neural_memory import NeuralMemory
+from titans_core.neural_memory import NeuralMemory, check_tokens
 from titans_core.state import MemoryLayerState
 
 
@@ -38,6 +38,7 @@ class LongTermMemory(nn.Module):
         self, x: Tensor, state: MemoryLayerState | None = None
     ) -> tuple[Tensor, MemoryLayerState]:
         """``(B, T, dim) -> (B, T, dim)``."""
+        check_tokens(x, self.memory.config.dim)
         remembered, state = self.memory(self.memory_norm(x), state)
         x = x + remembered
         return x + self.mlp(self.mlp_norm(x)), state

@@ -76,11 +76,15 @@ class NeuralMemoryConfig:
                 "`forget_toward` of NeuralMemoryConfig must be 'zero' or 'initial'; "
                 f"got {self.forget_toward!r}."
             )
-        if not 0 < self.max_memory_lr < float("inf"):
+        lr: object = self.max_memory_lr
+        if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < float("inf"):
             raise ValueError(
-                "`max_memory_lr` of NeuralMemoryConfig must be a finite float > 0; "
-                f"got {self.max_memory_lr!r}."
+                f"`max_memory_lr` of NeuralMemoryConfig must be a finite float > 0; got {lr!r}."
             )
+        for name in ("residual", "norm", "normalize_momentum", "test_time_learning"):
+            value = getattr(self, name)
+            if not isinstance(value, bool) and not (value is None and name in ("residual", "norm")):
+                raise ValueError(f"`{name}` of NeuralMemoryConfig must be a bool; got {value!r}.")
 
     @property
     def head_dim(self) -> int:
@@ -120,6 +124,10 @@ class BackboneConfig:
     mlp_expansion: int = 2
 
     def __post_init__(self) -> None:
+        if not isinstance(self.memory, NeuralMemoryConfig):
+            raise ValueError(
+                f"`memory` of BackboneConfig must be a NeuralMemoryConfig; got {self.memory!r}."
+            )
         _check_integers(self, num_blocks=0, num_persistent_tokens=0, mlp_expansion=1)
 
 

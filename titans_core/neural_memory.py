@@ -21,6 +21,12 @@ INITIAL_MOMENTUM_DECAY = 0.9
 INITIAL_STEP = 0.5
 
 
+def check_tokens(x: Tensor, dim: int) -> None:
+    """Raise ValueError unless x is ``(B, T >= 1, dim)``."""
+    if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != dim:
+        raise ValueError(f"x must have shape (B, T >= 1, {dim}); got {tuple(x.shape)}.")
+
+
 class NeuralMemory(nn.Module):
     """A layer of long-term memory that goes on learning at test time.
 
@@ -78,8 +84,15 @@ class NeuralMemory(nn.Module):
     def forward(
         self, x: Tensor, state: MemoryLayerState | None = None
     ) -> tuple[Tensor, MemoryLayerState]:
-        """Write and read each token, ``(B, T, dim) -> (B, T, dim)``, T >= 1; go on from a state."""
+        """Write and read each token, ``(B, T, dim) -> (B, T, dim)``, T >= 1; go on from a state.
+
+        Raises
+        ------
+        ValueError
+            x is not ``(B, T >= 1, dim)``.
+        """
         config = self.config
+        check_tokens(x, config.dim)
         projected, conv_tail = self._convolve(
             self.qkv_projection(x), None if state is None else state.conv_tail
         )
@@ -111,7 +124,8 @@ class NeuralMemory(nn.Module):
         x = x.transpose(1, 2)
         reach = self.config.conv_width - 1
         x = functional.pad(x, (reach, 0)) if tail is None else torch.cat([tail, x], dim=-1)
-        return self.conv(x).transpose(1, 2), x[..., x.shape[-1] - reach :]
+        # A copy: a view would keep all of x alive for as long as the stream.
+        return self.conv(x).transpose(1, 2), x[..., x.shape[-1] - reach :].clone()
 
     def _gates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``memory_lr, momentum_decay, forget_gate``, each ``(B, T, H)``, made in log space."""

@@ -60,7 +60,7 @@ def describe(estimator: object) -> str:
     changed = [
         f"{name}={value!r}"
         for name, value in get_params(estimator).items()
-        if value != defaults[name].default
+        if repr(value) != repr(defaults[name].default)
     ]
     return f"{type(estimator).__name__}({', '.join(changed)})"
 

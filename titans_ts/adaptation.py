@@ -21,13 +21,18 @@ from titans_ts.windows import Array, PatchClock, patches_ending
 
 @dataclass
 class Stream:
-    """Everything that moves as rows arrive. All values z-scored.
+    """Everything that moves as rows arrive.
 
     Parameters
     ----------
     linear : LinearPart
-    recent : ndarray of shape (n, C)
-        The last rows, at most ``capacity``: what a window, its target and the next patch need.
+        As far as it has learned.
+    recent : ndarray of shape (n, C')
+        The last rows, z-scored; at most ``capacity``: what a window with its target, and the next
+        patch with what normalises it, need.
+    capacity : int
+    last : ndarray of shape (C,)
+        The last row in original units: what constant channels are forecast from.
     position : int
         Rows seen since the start of the series.
     patches : int
@@ -39,6 +44,7 @@ class Stream:
     linear: LinearPart
     recent: Array
     capacity: int
+    last: Array
     position: int
     patches: int
     memory: BackboneState | None
@@ -47,59 +53,58 @@ class Stream:
     def begin(
         cls,
         z: Array,
+        last: Array,
         linear: LinearPart,
         network: ForecastNetwork | None,
         clock: PatchClock,
     ) -> Stream:
-        """Read a whole series ``(T, C)`` with a linear part that has learned from it already."""
+        """Read a whole series ``(T, C')`` with a linear part that has learned from it already."""
         context_length, prediction_length = linear.weights.shape[1:]
         due = max(clock.due(len(z)), clock.first)
         memory = None
         if network is not None and due > clock.first:
             ends = clock.end(np.arange(clock.first, due))
             memory = remember(network, patches_ending(z, ends, clock).transpose(1, 0, 2), None)
-        capacity = context_length + max(prediction_length, context_length + clock.patch_length)
-        return cls(linear, z[-capacity:].copy(), capacity, len(z), due, memory)
+        capacity = context_length + max(prediction_length, context_length)
+        return cls(linear, z[-capacity:].copy(), capacity, last.copy(), len(z), due, memory)
 
     @property
     def context(self) -> Array:
-        """The window that ends now, ``(C, L)``."""
+        """The window that ends now, ``(C', L)``."""
         return self.recent[-self.linear.weights.shape[1] :].T
 
     def observe(
         self,
         z: Array,
+        last: Array,
         network: ForecastNetwork | None,
         clock: PatchClock,
-        channels: np.ndarray,
         *,
         learn: bool,
     ) -> None:
-        """Take in rows ``(n, C)``; with ``learn=False`` what falls due is passed over for good."""
+        """Take in rows ``(n, C')``; with ``learn=False`` what falls due is passed over for good."""
         for row in z:
-            self._append(row)
+            self.recent = np.concatenate([self.recent, row[None]])[-self.capacity :]
+            self.position += 1
             if learn:
-                self._learn_window(channels)
+                self._learn_window()
             if clock.due(self.position) > self.patches:
                 if learn and network is not None:
                     self._write_patch(network, clock)
                 self.patches += 1
+        self.last = last.copy()
 
     def copy(self) -> Stream:
         """An independent copy (states of the memory are never changed in place)."""
         return replace(self, linear=copy.deepcopy(self.linear), recent=self.recent.copy())
 
-    def _append(self, row: Array) -> None:
-        self.recent = np.concatenate([self.recent, row[None]])[-self.capacity :]
-        self.position += 1
-
-    def _learn_window(self, channels: np.ndarray) -> None:
+    def _learn_window(self) -> None:
         context_length, prediction_length = self.linear.weights.shape[1:]
         window = self.recent[-context_length - prediction_length :].T
-        self.linear.learn(window[:, :context_length], window[:, context_length:], channels)
+        self.linear.learn(window[:, :context_length], window[:, context_length:])
 
     def _write_patch(self, network: ForecastNetwork, clock: PatchClock) -> None:
-        behind = self.position - clock.end(self.patches)
-        ends = np.array([len(self.recent) - behind])
+        """Write the patch that ends where the window begins."""
+        ends = np.array([len(self.recent) - clock.context_length])
         patch = patches_ending(self.recent, ends, clock).transpose(1, 0, 2)
         self.memory = remember(network, patch, self.memory)

@@ -21,7 +21,7 @@ class Admission:
     gate : float
         Factor of the network's correction of the point forecast, in [0, ``MAX_GATE``], by least
         squares; 0 leaves the linear part alone.
-    quantiles : bool
+    learned_levels : bool
         Whether the levels are the network's (they had the smaller pinball loss) or those of the
         linear part's training errors around the point forecast.
     shift : ndarray of shape (C, Q)
@@ -31,7 +31,7 @@ class Admission:
     """
 
     gate: float
-    quantiles: bool
+    learned_levels: bool
     shift: Array
     loss: float
     pinball: float
@@ -39,7 +39,7 @@ class Admission:
     @property
     def uses_network(self) -> bool:
         """Whether anything of the network is left."""
-        return self.gate > 0 or self.quantiles
+        return self.gate > 0 or self.learned_levels
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,14 @@ class Residual:
     fresh: Admission
     carried: Admission
 
+    def __post_init__(self) -> None:
+        assert self.network is not None or not self.fresh.uses_network
+
     @property
     def uses_memory(self) -> bool:
         """Whether a stream forecasts with its carried memory (validation found it no worse)."""
         fresh, carried = self.fresh, self.carried
-        no_worse = (carried.loss, carried.pinball) <= (fresh.loss, fresh.pinball)
+        no_worse = carried.loss <= fresh.loss and carried.pinball <= fresh.pinball
         return carried.uses_network and no_worse
 
     @property
@@ -78,28 +81,34 @@ class Forecasts:
     """Forecasts at validation origins, with the truth, as ``(n, C, ...)`` arrays.
 
     ``error`` (n, C, P) is what the linear part leaves, z-scored; ``scale`` (n, C, 1) the windows'
-    own; ``answer`` (n, C, Q, P) what the network says of the error, in these scales.
+    own; ``answer`` (n, C, Q, P) what the network says of the error, in these scales; None without
+    a network.
     """
 
     error: Array
     scale: Array
-    answer: Array
+    answer: Array | None
 
 
 def admit(forecasts: Forecasts, spread: Array, levels: Array) -> Admission:
     """Gate the correction, choose and calibrate the levels, all on validation."""
-    error, scale = forecasts.error, forecasts.scale
-    correction = scale * forecasts.answer[:, :, median_index(levels)]
-    power = float(np.square(correction).sum())
-    gate = float((error * correction).sum()) / power if power > 0 else 0.0
-    gate = min(max(gate, 0.0), MAX_GATE)
-    left = error - gate * correction
+    error, scale, answer = forecasts.error, forecasts.scale, forecasts.answer
+    gate = 0.0
+    left = error
+    if answer is not None:
+        correction = scale * answer[:, :, median_index(levels)]
+        power = float(np.square(correction).sum())
+        gate = float((error * correction).sum()) / power if power > 0 else 0.0
+        gate = min(max(gate, 0.0), MAX_GATE)
+        left = error - gate * correction
+    loss = float(np.square(left).mean())
 
-    plain = _calibrate((left / scale)[:, :, None] - spread, scale, levels)
-    learned = _calibrate((error / scale)[:, :, None] - forecasts.answer, scale, levels)
-    quantiles = learned[1] < plain[1]
-    shift, pinball = learned if quantiles else plain
-    return Admission(gate, quantiles, shift, float(np.square(left).mean()), pinball)
+    shift, pinball = _calibrate((left / scale)[:, :, None] - spread, scale, levels)
+    if answer is not None:
+        learned = _calibrate((error / scale)[:, :, None] - answer, scale, levels)
+        if learned[1] < pinball:
+            return Admission(gate, True, learned[0], loss, learned[1])
+    return Admission(gate, False, shift, loss, pinball)
 
 
 def _calibrate(excess: Array, scale: Array, levels: Array) -> tuple[Array, float]:

@@ -143,12 +143,12 @@ def forecast(
     prediction_length: Annotated[
         int | None, typer.Option(min=1, help="As fitted, or less.")
     ] = None,
-    levels: Annotated[str, typer.Option(help="Quantiles beside the median.")] = "0.1,0.9",
+    levels: Annotated[str, typer.Option(help="Quantiles beside the forecast.")] = "0.1,0.9",
     output: Annotated[Path, typer.Option("--output", "-o", help="File; - is stdout.")] = STDOUT,
     as_json: AsJson = False,
     save: Annotated[Path | None, typer.Option(help="Write the model as it then is.")] = None,
 ) -> None:
-    """Forecast the rows that follow: medians and quantiles."""
+    """Forecast the rows that follow, with quantiles."""
     try:
         wanted = sorted({float(level) for level in levels.split(",")})
     except ValueError:

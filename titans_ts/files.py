@@ -167,7 +167,7 @@ def _stamps(rows: pl.DataFrame) -> list[str]:
 
 
 def forecast_to_csv(forecast: dict[str, Any]) -> str:
-    """Write a row per time; the median of a channel has its name, a quantile ``channel_qlevel``.
+    """Write a row per time; the forecast of a channel has its name, a quantile ``channel_qlevel``.
 
     Examples
     --------

@@ -69,7 +69,8 @@ class TitansForecaster:
     backbone : BackboneConfig, optional
         The network's backbone; None takes one block of width 32.
     training : TrainingConfig, optional
-        How the network is trained; None takes at most 300 steps, with early stopping.
+        How the network is trained; None takes at most 300 steps, with early stopping. Its ``seed``
+        gives way to ``random_state``.
     time_column : str, optional
         Time column of a polars frame; None finds it.
     random_state : int
@@ -142,11 +143,6 @@ class TitansForecaster:
     def __repr__(self) -> str:
         return parameters.describe(self)
 
-    @property
-    def effective_backbone(self) -> BackboneConfig:
-        """``backbone`` with its default resolved."""
-        return DEFAULT_BACKBONE if self.backbone is None else self.backbone
-
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
@@ -161,7 +157,8 @@ class TitansForecaster:
         y : array, Series or data frame
             Rows in time order: numpy ``(T,)`` or ``(T, C)``; pandas Series or wide DataFrame with
             a DatetimeIndex or RangeIndex; polars wide DataFrame with a time column. No missing
-            values. A constant channel is forecast to stay constant.
+            values. A channel that is constant in the training rows is forecast to stay at its
+            last value, and nothing is learned from it.
 
         Returns
         -------
@@ -176,8 +173,8 @@ class TitansForecaster:
         table = read_table(y, time_column=self.time_column)
         n_train = self._training_rows(len(table.values))
         scaler = Scaler.fit(table.values[:n_train])
-        # What never varied in training is hidden from the learners, whatever it does later.
-        z = np.where(scaler.varies, scaler.apply(table.values), 0.0)
+        scaler.check(table.values, "y")
+        z = scaler.apply(table.values)
         lengths = (self.context_length, self.prediction_length)
         linear, choice = choose_linear(z, n_train, *lengths)
         clock = PatchClock(self.context_length, min(self.patch_length, self.context_length))
@@ -189,7 +186,7 @@ class TitansForecaster:
             linear,
             levels,
             clock=clock,
-            backbone=self.effective_backbone if self.use_network else None,
+            backbone=(self.backbone or DEFAULT_BACKBONE) if self.use_network else None,
             training=replace(training, seed=int(self.random_state)),
             progress=self.progress,
         )
@@ -285,6 +282,7 @@ class TitansForecaster:
         self._check_fitted("update")
         table = read_table(y_new, name="y_new", layout=self._layout)
         table = check_follows(self._layout, self._last_time, table, "y_new")
+        self.model_.scaler.check(table.values, "y_new")
         self.model_.observe(self._stream, table.values, learn=learn)
         self._last_time = advance_time(self._layout, self._last_time, len(table.values))
         return self
@@ -346,6 +344,7 @@ class TitansForecaster:
         if context is not None:
             table = read_table(context, name="context", layout=layout)
             table = check_same_columns(layout, table, "context")
+            self.model_.scaler.check(table.values, "context")
             needed = self.model_.clock.context_length
             if len(table.values) < needed:
                 raise ValueError(

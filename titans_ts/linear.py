@@ -16,7 +16,7 @@ from titans_ts.windows import Array, centre, sliding_windows
 
 # Ridge penalties tried on validation, as shares of the mean eigenvalue of the Gram matrix.
 PENALTY_GRID = 10.0 ** np.arange(-4, 2.5, 0.5)
-# Windows gathered at a time: bounds the memory of fitting, whatever the length of the series.
+# Windows gathered at a time while the Gram matrices are summed.
 _BLOCK = 2048
 
 
@@ -50,24 +50,22 @@ class LinearPart:
             return np.einsum("...cl,clp->...cp", x, self.weights, optimize=True) + level
         return x @ self.weights[0] + level
 
-    def learn(self, context: Array, target: Array, channels: Array) -> None:
-        """Absorb one complete window: exactly what refitting with it would give.
+    def learn(self, context: Array, target: Array) -> None:
+        """Absorb one complete window: what refitting with it, at the same penalty, would give.
 
         Parameters
         ----------
         context : ndarray of shape (C, L)
         target : ndarray of shape (C, P)
             All of the target must have been observed.
-        channels : boolean ndarray of shape (C,)
-            The channels to learn from.
         """
         x, level = centre(context)
         y = target - level
         if not self.per_channel:
-            self._absorb(0, x[channels], y[channels])
+            self._absorb(0, x, y)
             return
-        for channel in np.flatnonzero(channels):
-            self._absorb(int(channel), x[channel, None], y[channel, None])
+        for channel in range(len(x)):
+            self._absorb(channel, x[channel, None], y[channel, None])
 
     def _absorb(self, k: int, x: Array, y: Array) -> None:
         """Recursive least squares with the rows of x and y, by the Woodbury identity."""
@@ -99,7 +97,12 @@ def choose_linear(
     Parameters
     ----------
     y : ndarray of shape (T, C)
-        Training rows, then validation rows; channels that must not be learned from are zero.
+        Training rows, then validation rows.
+
+    Returns
+    -------
+    LinearPart, LinearChoice
+        The part fitted on the training rows, and what ``refit_linear`` needs to fit it again.
     """
     gram, cross = _gram(y[:n_train], context_length, prediction_length)
     windows = sliding_windows(y[n_train - context_length :], context_length + prediction_length)

@@ -13,23 +13,26 @@ from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.windows import Array, PatchClock, normalise
 
+# Of the channel's standard deviation: what lies further out cannot be squared safely any more.
+FARTHEST = 1e50
+
 
 @dataclass(frozen=True)
 class Scaler:
-    """Z-scores by the training rows.
+    """Z-scores by the training rows, of the channels that are learned.
 
     Parameters
     ----------
-    level, scale : ndarray of shape (C,)
-        Mean and standard deviation; of a constant channel its value, and 1.
-    varies : boolean ndarray of shape (C,)
-        False for channels that were constant: they are forecast to stay where they are, and
-        nothing is learned from them.
+    learned : boolean ndarray of shape (C,)
+        False for channels that were constant: they are forecast to stay at their last value, and
+        nothing is learned from them. (Of an entirely constant series the first one is kept.)
+    level, scale : ndarray of shape (C',)
+        Mean and standard deviation of the learned channels.
     """
 
+    learned: np.ndarray
     level: Array
     scale: Array
-    varies: np.ndarray
 
     @classmethod
     def fit(cls, y: Array) -> Scaler:
@@ -40,28 +43,59 @@ class Scaler:
         ValueError
             A channel's values are so large that their squares overflow.
         """
-        with np.errstate(over="ignore"):
-            varies, level, scale = np.ptp(y, axis=0) > 0, y.mean(axis=0), y.std(axis=0)
-        overflown = np.flatnonzero(~np.isfinite(level) | ~np.isfinite(scale))
+        with np.errstate(over="ignore", invalid="ignore"):
+            level, scale = y.mean(axis=0), y.std(axis=0)
+        overflown = np.flatnonzero(~np.isfinite(scale))
         if len(overflown):
             raise ValueError(
                 f"channel {overflown[0]} holds values too large to be squared in float64 (up to "
                 f"{np.abs(y[:, overflown[0]]).max():.3g}); divide it by a power of ten."
             )
-        return cls(np.where(varies, level, y[0]), np.where(varies, scale, 1.0), varies)
+        # A spread whose square underflows is none that float64 can tell from rounding.
+        varies = (np.ptp(y, axis=0) > 0) & (scale > 1e-150)
+        learned = varies if varies.any() else np.arange(len(varies)) == 0
+        return cls(learned, level[learned], np.where(varies, scale, 1.0)[learned])
+
+    def check(self, y: Array, name: str) -> None:
+        """Refuse rows so far out that nothing could be computed from them any more.
+
+        Raises
+        ------
+        ValueError
+            Naming the first row and channel.
+        """
+        with np.errstate(over="ignore"):
+            far = np.argwhere(~(np.abs(self.apply(y)) < FARTHEST))
+        if len(far):
+            row, channel = far[0][0], np.flatnonzero(self.learned)[far[0][1]]
+            raise ValueError(
+                f"{name} holds {y[row, channel]:.3g} at row {row} of channel {channel}, more than "
+                f"{FARTHEST:g} standard deviations of the training rows; correct or drop it."
+            )
 
     def apply(self, y: Array) -> Array:
-        """``(..., C) -> (..., C)``."""
-        return (y - self.level) / self.scale
+        """Original units to z-scores: ``(..., C) -> (..., C')``."""
+        return (y[..., self.learned] - self.level) / self.scale
 
-    def undo(self, z: Array) -> Array:
-        """Inverse of ``apply``."""
-        return z * self.scale + self.level
+    def undo(self, z: Array, last: Array) -> Array:
+        """Z-scores ``(..., C')`` to original units ``(..., C)``; ``last`` (C,) fills the others."""
+        y = np.broadcast_to(last, (*z.shape[:-1], len(last))).copy()
+        y[..., self.learned] = z * self.scale + self.level
+        return y
 
 
 @dataclass(frozen=True)
 class Model:
-    """The parts of a fitted forecaster that do not move with the stream."""
+    """The parts of a fitted forecaster that do not move with the stream.
+
+    Parameters
+    ----------
+    scaler : Scaler
+    residual : Residual
+    clock : PatchClock
+    levels : ndarray of shape (Q,)
+        The quantile levels, ascending.
+    """
 
     scaler: Scaler
     residual: Residual
@@ -75,12 +109,12 @@ class Model:
 
     def begin(self, y: Array, linear: LinearPart) -> Stream:
         """A stream that has seen the rows of y ``(T, C)``."""
-        return Stream.begin(self.scaler.apply(y), linear, self.memory_network, self.clock)
+        return Stream.begin(self.scaler.apply(y), y[-1], linear, self.memory_network, self.clock)
 
     def observe(self, stream: Stream, y: Array, *, learn: bool) -> None:
         """Move the stream over the rows of y ``(n, C)``."""
         z = self.scaler.apply(y)
-        stream.observe(z, self.memory_network, self.clock, self.scaler.varies, learn=learn)
+        stream.observe(z, y[-1], self.memory_network, self.clock, learn=learn)
 
     def forecast(self, stream: Stream) -> tuple[Array, Array]:
         """Forecast from where the stream stands.
@@ -93,33 +127,28 @@ class Model:
         """
         residual, context = self.residual, stream.context
         admission = residual.fresh if stream.memory is None else residual.carried
-        linear = stream.linear.predict(context)[:, None]  # (C, 1, P)
+        linear = stream.linear.predict(context)[:, None]  # (C', 1, P)
         window, scale = normalise(context)
-        scale = scale[..., None]  # (C, 1, 1)
         answer = np.zeros((1, len(self.levels), 1))
         if residual.network is not None and admission.uses_network:
             channel = torch.arange(len(window))
             with torch.no_grad():
                 said = residual.network(torch.from_numpy(window).float(), channel, stream.memory)
-            answer = said.double().numpy()  # (C, Q, P)
+            answer = said.double().numpy()  # (C', Q, P)
         correction = admission.gate * answer[:, median_index(self.levels), None]
-        away = answer if admission.quantiles else correction + residual.spread
-        away = away + admission.shift[..., None]
-        point = linear + self._varying(scale * correction)
+        levels = answer if admission.learned_levels else correction + residual.spread
+        levels = levels + admission.shift[..., None]
+        point = linear + scale[..., None] * correction
         # Levels are calibrated one by one; sorting repairs those that came to cross.
-        quantiles = np.sort(linear + self._varying(scale * away), axis=1)
-        quantiles = self.scaler.undo(quantiles.transpose(2, 1, 0)).transpose(0, 2, 1)
-        return self.scaler.undo(point[:, 0].T), quantiles
-
-    def _varying(self, change: Array) -> Array:
-        """Leave channels alone that never varied; channels are the first axis."""
-        return np.where(self.scaler.varies[:, None, None], change, 0.0)
+        quantiles = np.sort(linear + scale[..., None] * levels, axis=1)
+        in_units = self.scaler.undo(quantiles.transpose(2, 1, 0), stream.last)
+        return self.scaler.undo(point[:, 0].T, stream.last), in_units.transpose(0, 2, 1)
 
 
 def at_levels(quantiles: Array, known: Array, wanted: Array) -> Array:
     """Interpolate ``(P, C, Q)`` between known levels, linearly in the level."""
-    right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1) if len(known) > 1 else 0
     if len(known) == 1:
         return quantiles[..., np.zeros(len(wanted), dtype=int)]
+    right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
     share = (wanted - known[right - 1]) / (known[right] - known[right - 1])
     return quantiles[..., right - 1] * (1 - share) + quantiles[..., right] * share

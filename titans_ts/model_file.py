@@ -47,12 +47,14 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
             "spread": model.residual.spread,
             "fresh": vars(model.residual.fresh),
             "carried": vars(model.residual.carried),
+            "backbone": None if network is None else asdict(network.backbone.config),
             "network": None if network is None else dict(network.state_dict()),
         },
         "stream": {
             "linear": vars(stream.linear),
             "recent": stream.recent,
             "capacity": stream.capacity,
+            "last": stream.last,
             "position": stream.position,
             "patches": stream.patches,
             "memory": None if stream.memory is None else state_to_dict(stream.memory),
@@ -92,7 +94,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     network = None
     if stored["network"] is not None:
         network = ForecastNetwork(
-            forecaster.effective_backbone,
+            _backbone(stored["backbone"]),
             channels=len(scaler.level),
             context_length=clock.context_length,
             patch_length=clock.patch_length,
@@ -105,7 +107,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         network, stored["spread"], Admission(**stored["fresh"]), Admission(**stored["carried"])
     )
     forecaster.model_ = Model(scaler, residual, clock, tree["levels"])
-    forecaster.n_features_in_ = len(scaler.level)
+    forecaster.n_features_in_ = len(scaler.learned)
 
 
 def _backbone(stored: dict[str, Any]) -> BackboneConfig:

@@ -69,11 +69,16 @@ class ForecastNetwork(nn.Module):
     def remember(
         self, patches: Tensor, channel: Tensor, state: BackboneState | None = None
     ) -> BackboneState:
-        """Read patches ``(N, n, patch_length)`` that lie before a window into the memory."""
+        """Read patches ``(N, n, patch_length)`` of channels ``(N,)`` into the memory."""
         return self.backbone(self._tokens(patches, channel), state)[1]
 
     def forward(
-        self, context: Tensor, channel: Tensor, state: BackboneState | None = None
+        self,
+        context: Tensor,
+        channel: Tensor,
+        state: BackboneState | None = None,
+        *,
+        past: Tensor | None = None,
     ) -> Tensor:
         """Quantiles of what the linear part leaves.
 
@@ -85,12 +90,16 @@ class ForecastNetwork(nn.Module):
             Their channels.
         state : BackboneState, optional
             What the memory holds from before each window.
+        past : Tensor of shape (N, n, patch_length), optional
+            Patches to read into the memory before the window; n may be 0.
 
         Returns
         -------
         Tensor of shape (N, Q, P)
             Not decreasing along Q.
         """
+        if past is not None and past.shape[1]:
+            state = self.remember(past, channel, state)
         context = functional.dropout(context, _INPUT_DROPOUT, self.training)
         patches = context[:, context.shape[1] % self.patch_length :]
         read, _ = self.backbone(

@@ -23,10 +23,10 @@ from titans_ts.windows import Array, PatchClock, normalise, patches_ending, slid
 _HISTORY_PATCHES = 16
 _BATCH_SEQUENCES = 256
 _ADMISSION_VALUES = 50_000_000  # numbers that validation may hold at a time
-_SCORED_ORIGINS = 64  # validation origins looked at during training; the gate sees all of them
+_SCORED_ORIGINS = 64  # validation origins that choose the training step
 
 
-class Residuals:
+class ResidualWindows:
     """Windows, patches and linear errors of one z-scored series, by origin, for the network."""
 
     def __init__(self, z: Array, linear: LinearPart, clock: PatchClock) -> None:
@@ -83,10 +83,16 @@ def fit_residual(
         As fitted on the training rows.
     levels : ndarray of shape (Q,)
         Ascending, with the median among them.
+    clock : PatchClock
+        Context and patch length.
     backbone : BackboneConfig, optional
         None: no network, only the quantiles of the linear part's errors.
+
+    Returns
+    -------
+    Residual, TrainingHistory or None
     """
-    data = Residuals(z, linear, clock)
+    data = ResidualWindows(z, linear, clock)
     spread = _error_spread(data, n_train, levels)
     network = history = None
     if backbone is not None:
@@ -102,14 +108,14 @@ def fit_residual(
             )
         history = _train(network, data, n_train, levels, training, progress)
     origins = _validation_origins(data, n_train, spread.size)
-    fresh = admit(_forecast(network, data, origins, spread, carry=False), spread, levels)
-    carried = fresh
-    if network is not None:
-        carried = admit(_forecast(network, data, origins, spread, carry=True), spread, levels)
+    fresh, carried = (
+        admit(forecast_validation(network, data, origins, carry=carry), spread, levels)
+        for carry in (False, True)
+    )
     return Residual(network, spread, fresh, carried), history
 
 
-def _error_spread(data: Residuals, n_train: int, levels: Array) -> Array:
+def _error_spread(data: ResidualWindows, n_train: int, levels: Array) -> Array:
     """Quantiles of the linear part's training errors, in window scales, less their median."""
     last = n_train - data.prediction_length
     origins = np.unique(np.linspace(data.first_origin(0), last, 512).astype(int))
@@ -120,7 +126,7 @@ def _error_spread(data: Residuals, n_train: int, levels: Array) -> Array:
 
 def _train(
     network: ForecastNetwork,
-    data: Residuals,
+    data: ResidualWindows,
     n_train: int,
     levels: Array,
     training: TrainingConfig,
@@ -143,8 +149,7 @@ def _train(
 
     def pinball(network: Any, batch: tuple[Tensor, ...]) -> Tensor:
         context, error, scale, past, channel = batch
-        state = network.remember(past, channel) if past.shape[1] else None
-        excess = error[:, None] - network(context, channel, state) * scale[:, None]
+        excess = error[:, None] - network(context, channel, past=past) * scale[:, None]
         q = level.to(excess.device)
         return torch.maximum(q * excess, (q - 1) * excess).mean()
 
@@ -168,45 +173,37 @@ def _train(
     )
 
 
-def _validation_origins(data: Residuals, n_train: int, answers: int) -> np.ndarray:
+def _validation_origins(data: ResidualWindows, n_train: int, answers: int) -> np.ndarray:
     """Every origin whose targets are validation rows, thinned evenly where memory would not do."""
     last = len(data) - data.prediction_length
     affordable = max(64, _ADMISSION_VALUES // (answers * data.z.shape[1]))
     return np.unique(np.linspace(n_train, last, min(last - n_train + 1, affordable)).astype(int))
 
 
-def _forecast(
-    network: ForecastNetwork | None,
-    data: Residuals,
-    origins: np.ndarray,
-    spread: Array,
-    *,
-    carry: bool,
+def forecast_validation(
+    network: ForecastNetwork | None, data: ResidualWindows, origins: np.ndarray, *, carry: bool
 ) -> Forecasts:
     """Forecast at every origin, in time order if the memory is carried along."""
-    clock = data.clock
-    channels = data.z.shape[1]
+    clock, channels = data.clock, data.z.shape[1]
     due = clock.due(origins) if carry else np.zeros(len(origins), dtype=int)
-    blocks = np.split(np.arange(len(origins)), np.flatnonzero(np.diff(due)) + 1)
-    silence = torch.from_numpy(spread).float()
     parts: list[list[Array]] = []
     state, written = None, clock.first
-    for block in blocks:
+    for block in np.split(np.arange(len(origins)), np.flatnonzero(np.diff(due)) + 1):
         if network is not None and due[block[0]] > written:
             ends = clock.end(np.arange(written, due[block[0]]))
-            state = remember(network, patches_ending(data.z, ends, clock).transpose(1, 0, 2), state)
+            patches = patches_ending(data.z, ends, clock).transpose(1, 0, 2)
+            state = remember(network, patches, state)
             written = due[block[0]]
-        for some in np.array_split(block, -(-len(block) * channels // _BATCH_SEQUENCES)):
-            context, error, scale, _, channel = data.sample(origins[some], 0)
-            answer = silence.expand(len(error), -1, -1)
+        for batch in np.array_split(block, -(-len(block) * channels // _BATCH_SEQUENCES)):
+            context, error, scale, _, channel = data.sample(origins[batch], 0)
+            tensors = [error, scale]
             if network is not None:
                 with torch.no_grad():
-                    tiled = None if state is None else tile_state(state, len(some))
-                    answer = network(context, channel, tiled)
-            shape = (len(some), channels)
-            parts.append([x.unflatten(0, shape).numpy() for x in (error, scale, answer)])
+                    tiled = None if state is None else tile_state(state, len(batch))
+                    tensors.append(network(context, channel, tiled))
+            parts.append([x.unflatten(0, (len(batch), channels)).numpy() for x in tensors])
     joined = [np.concatenate(x) for x in zip(*parts, strict=True)]
-    return Forecasts(joined[0], joined[1], joined[2])
+    return Forecasts(joined[0], joined[1], joined[2] if network is not None else None)
 
 
 def remember(

@@ -45,6 +45,6 @@ CONSTRAINTS: Constraints = {
     "backbone": ("a BackboneConfig or None", lambda v: isinstance(v, BackboneConfig | None)),
     "training": ("a TrainingConfig or None", lambda v: isinstance(v, TrainingConfig | None)),
     "time_column": ("a str or None", lambda v: isinstance(v, str | None)),
-    "random_state": ("an int >= 0", lambda v: is_count(v) or (v == 0 and v is not False)),
+    "random_state": ("an int >= 0", lambda v: is_count(v) or (type(v) is int and v == 0)),
     "progress": ("a bool", lambda v: isinstance(v, bool)),
 }

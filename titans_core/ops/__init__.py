@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from titans_core.ops.chunked import neural_memory_chunked
-from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm, Weights, apply_memory
+from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm, Weights
 from titans_core.ops.reference import neural_memory_reference
 from titans_core.ops.state import NeuralMemoryState
 
-__all__ = ["NeuralMemoryState", "initial_state", "neural_memory", "read_memory"]
+__all__ = ["NeuralMemoryState", "neural_memory"]
 
 _IMPLEMENTATIONS: dict[str, Callable[..., tuple[Tensor, NeuralMemoryState]]] = {
     "reference": neural_memory_reference,
@@ -112,7 +112,7 @@ def neural_memory(
 
     dtype = torch.promote_types(q.dtype, torch.float32)
     if state is None:
-        state = initial_state(weights, q.shape[0], dtype=dtype)
+        state = _initial_state(weights, q.shape[0], dtype=dtype)
     else:
         anchor, fast, momentum = (tuple(x.to(dtype) for x in part) for part in state[:3])
         state = NeuralMemoryState(anchor, fast, momentum, state.offset)
@@ -124,24 +124,12 @@ def neural_memory(
     run = _IMPLEMENTATIONS["chunked" if implementation == "auto" else implementation]
     tokens = (x.to(dtype) for x in (q, k, v, memory_lr, momentum_decay, forget_gate))
     rest = tuple(w.to(dtype) for w in weights) if forget_toward == "initial" else None
-    y, state = run(*tokens, state, chunk_size=chunk_size, form=form, rest=rest)
+    with torch.autocast(q.device.type, enabled=False):  # the state is kept in float32, always
+        y, state = run(*tokens, state, chunk_size=chunk_size, form=form, rest=rest)
     return y.to(q.dtype), state
 
 
-def read_memory(
-    q: Tensor,
-    weights: Sequence[Tensor],
-    *,
-    activation: str = "silu",
-    residual: bool = False,
-    norm: tuple[Tensor, Tensor] | None = None,
-) -> Tensor:
-    """Retrieve without an update: ``y_t = M(q_t)``; q ``(B, T, H, D)`` (paper, eq. 15)."""
-    form = MemoryForm(activation, residual, norm)
-    return apply_memory(tuple(weights), q.transpose(1, 2), form).transpose(1, 2)
-
-
-def initial_state(
+def _initial_state(
     initial_weights: Sequence[Tensor], batch_size: int, *, dtype: torch.dtype = torch.float32
 ) -> NeuralMemoryState:
     """State of a stream that has not begun: every batch element at M_0, no momentum."""

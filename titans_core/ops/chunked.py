@@ -17,8 +17,8 @@ from titans_core.ops.state import NeuralMemoryState
 # gradient right where a gate is exactly 0 or 1.
 _TINY = {torch.float32: 1e-20, torch.float64: 1e-60}
 # Decays below exp(floor) become exact zeros: subnormal numbers would make a CPU several times
-# slower, and what they would add is far below rounding.
-_LOG_FLOOR = {torch.float32: -60.0, torch.float64: -500.0}
+# slower, and what they would add is far below rounding. The product of two decays stays normal.
+_LOG_FLOOR = {torch.float32: -36.0, torch.float64: -330.0}
 
 
 def neural_memory_chunked(

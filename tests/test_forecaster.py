@@ -12,12 +12,17 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
 
 from titans_core import BackboneConfig, NeuralMemoryConfig
 from titans_core.training import TrainingConfig
 from titans_ts import TitansForecaster, load_dataset
+from titans_ts.adaptation import Stream
 from titans_ts.evaluation import actual_windows, rolling_forecasts
+from titans_ts.linear import LinearPart
 
 FITTED_ROWS = 900
 TINY: dict[str, Any] = {
@@ -324,6 +329,89 @@ def test_parameters_follow_scikit_learn(fitted: TitansForecaster) -> None:
     assert repr(TitansForecaster(context_length=48)) == "TitansForecaster(context_length=48)"
     assert "0.5" in repr(TitansForecaster(quantile_levels=np.array([0.5])))
     assert TitansForecaster.partial_fit is TitansForecaster.update
+
+
+def test_an_interrupted_update_has_not_begun(
+    forecaster: TitansForecaster, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, calls = forecaster.predict_quantiles(), []
+    learn = LinearPart.learn
+
+    def interrupted(part: LinearPart, *window: np.ndarray) -> None:
+        calls.append(window)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        learn(part, *window)
+
+    monkeypatch.setattr(LinearPart, "learn", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        forecaster.update(rows[:50])
+    np.testing.assert_array_equal(forecaster.predict_quantiles(), before)
+
+
+def test_an_interrupted_fit_leaves_the_last_one_whole(
+    forecaster: TitansForecaster, rows: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = forecaster.predict_quantiles()
+    monkeypatch.setattr(Stream, "begin", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        forecaster.set_params(use_network=False).fit(rows[:, :3])
+    np.testing.assert_array_equal(forecaster.predict_quantiles(), before)
+
+
+def test_one_bad_channel_does_not_spoil_the_others(rows: np.ndarray) -> None:
+    options = {**TINY, "use_network": False}
+    alone = TitansForecaster(**options).fit(rows[:400, 1:]).predict()
+    for bad in (1e4, 1e9):
+        y = rows[:400].copy()
+        y[380, 0] = bad  # among the validation rows
+        beside = TitansForecaster(**options).fit(y).predict()[:, 1:]
+        assert np.abs(beside - alone).max() < 0.5 * rows[:400, 1:].std()
+
+
+def test_an_outlier_does_not_poison_the_stream(
+    forecaster: TitansForecaster, rows: np.ndarray
+) -> None:
+    start = forecaster.snapshot()
+    expected = forecaster.update(rows[:200]).predict()
+    for size in (1e8, 1e20, 1e40):
+        forecaster.restore(start)
+        spoiled = rows[:200].copy()
+        spoiled[50, 0] = size
+        answer = forecaster.update(spoiled).predict()
+        assert np.abs(answer - expected).max() < rows[:200].std()
+
+
+def test_files_and_fits_do_not_depend_on_torch_defaults(
+    forecaster: TitansForecaster, weather: pd.DataFrame, tmp_path: Path
+) -> None:
+    forecaster.save(tmp_path / "model")
+    before = torch.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        loaded = TitansForecaster.load(tmp_path / "model")
+        fitted = TitansForecaster(**TINY).fit(weather.to_numpy()[:300])
+        assert same_forecasts(loaded, forecaster)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert np.isfinite(fitted.predict()).all()
+
+
+def test_scikit_learn_knows_whether_it_is_fitted(fitted: TitansForecaster) -> None:
+    check_is_fitted(fitted)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(TitansForecaster())
+
+
+def test_levels_may_come_in_float32(weather: pd.DataFrame) -> None:
+    levels = np.array([0.1, 0.5, 0.9], dtype=np.float32)
+    options = {**TINY, "use_network": False, "quantile_levels": levels}
+    forecaster = TitansForecaster(**options).fit(weather.to_numpy()[:300])
+    assert forecaster.predict_quantiles([0.1, 0.5, 0.9]).shape == (6, 4, 3)
 
 
 def test_importing_the_head_stays_light() -> None:

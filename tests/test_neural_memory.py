@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from titans_core import (
     Backbone,
     BackboneConfig,
+    BackboneState,
     LongTermMemory,
     NeuralMemory,
     NeuralMemoryConfig,
@@ -245,3 +246,18 @@ def test_the_memory_computes_in_float32_under_autocast() -> None:
             y, state = neural_memory(**inputs, chunk_size=4)
     assert torch.equal(y, expected)
     assert {w.dtype for w in state.weights} == {torch.float32}
+
+
+def test_states_of_another_module_or_batch_are_refused() -> None:
+    module = build("backbone")
+    _, state = module(tokens())
+    with pytest.raises(ValueError, match="state belongs to a batch of 2 streams; x has 3"):
+        module(tokens(batch=3), state)
+    with pytest.raises(ValueError, match="state belongs to a backbone of 1 blocks; this one has 2"):
+        module(tokens(), BackboneState(state.blocks[:1]))
+
+
+def test_a_float64_layer_is_float64_throughout() -> None:
+    memory = build("layer", dim=4, num_heads=1)
+    x = torch.randn(1, 6, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda z: memory(z)[0], (x,))

@@ -58,9 +58,14 @@ class Backbone(nn.Module):
         Raises
         ------
         ValueError
-            x is not ``(B, T >= 1, dim)``.
+            x is not ``(B, T >= 1, dim)``, or the state is of another backbone or batch.
         """
         check_tokens(x, self.config.memory.dim)
+        if state is not None and len(state.blocks) != len(self.blocks):
+            raise ValueError(
+                f"state belongs to a backbone of {len(state.blocks)} blocks; this one has "
+                f"{len(self.blocks)}."
+            )
         if state is None:
             x = torch.cat([self.persistent_tokens.expand(x.shape[0], -1, -1), x], dim=1)
         new_states = []

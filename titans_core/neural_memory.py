@@ -89,10 +89,14 @@ class NeuralMemory(nn.Module):
         Raises
         ------
         ValueError
-            x is not ``(B, T >= 1, dim)``.
+            x is not ``(B, T >= 1, dim)``, or the state is of another batch.
         """
         config = self.config
         check_tokens(x, config.dim)
+        if state is not None and len(state.conv_tail) != len(x):
+            raise ValueError(
+                f"state belongs to a batch of {len(state.conv_tail)} streams; x has {len(x)}."
+            )
         projected, conv_tail = self._convolve(
             self.qkv_projection(x), None if state is None else state.conv_tail
         )
@@ -130,7 +134,9 @@ class NeuralMemory(nn.Module):
     def _gates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``memory_lr, momentum_decay, forget_gate``, each ``(B, T, H)``, made in log space."""
         config = self.config
-        step, carry, forget = self.gate_projection(x).float().chunk(3, dim=-1)
+        step, carry, forget = (
+            self.gate_projection(x).to(torch.promote_types(x.dtype, torch.float32)).chunk(3, -1)
+        )
         if not config.test_time_learning:
             nothing = torch.zeros_like(step)
             return nothing, nothing, nothing

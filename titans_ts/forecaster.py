@@ -143,6 +143,16 @@ class TitansForecaster:
     def __repr__(self) -> str:
         return parameters.describe(self)
 
+    def __sklearn_tags__(self) -> Any:
+        # scikit-learn asks, so it is imported already.
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=False),
+            input_tags=InputTags(one_d_array=True),
+        )
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
@@ -192,12 +202,15 @@ class TitansForecaster:
         )
         if self.refit:
             linear = refit_linear(z, choice, *lengths)
-        self.model_ = Model(scaler, residual, clock, levels)
+        model = Model(scaler, residual, clock, levels)
+        stream = model.begin(table.values, linear)
+        # Nothing is assigned before all is there: an interrupted fit leaves the last one whole.
+        self.model_, self._stream = model, stream
         self.training_history_ = history
         self.n_features_in_ = table.values.shape[1]
         self._layout: Layout = table.layout
         self._last_time = table.last_time
-        self._stream = self.model_.begin(table.values, linear)
+        self._fitted_params = self.get_params()
         return self
 
     def predict(self, prediction_length: int | None = None, context: Any = None) -> Any:
@@ -247,13 +260,14 @@ class TitansForecaster:
         layout, last_time, (_, quantiles) = self._forecast(prediction_length, context)
         known = self.model_.levels
         wanted: Array = known if levels is None else np.asarray(levels, dtype=float).reshape(-1)
-        outside = wanted[~((wanted >= known[0]) & (wanted <= known[-1]))]
+        rounding = 1e-6  # levels may have been given in float32
+        outside = wanted[~((wanted >= known[0] - rounding) & (wanted <= known[-1] + rounding))]
         if len(outside) or not len(wanted):
             raise ValueError(
                 f"levels must lie within the fitted quantile_levels [{known[0]:g}, {known[-1]:g}]; "
                 f"got {outside.tolist()}. Fit with wider quantile_levels for more."
             )
-        quantiles = at_levels(quantiles, known, wanted)
+        quantiles = at_levels(quantiles, known, wanted.clip(known[0], known[-1]))
         return write_quantiles(layout, last_time, quantiles, wanted.tolist())
 
     def update(self, y_new: Any, learn: bool = True) -> TitansForecaster:
@@ -283,8 +297,10 @@ class TitansForecaster:
         table = read_table(y_new, name="y_new", layout=self._layout)
         table = check_follows(self._layout, self._last_time, table, "y_new")
         self.model_.scaler.check(table.values, "y_new")
-        self.model_.observe(self._stream, table.values, learn=learn)
-        self._last_time = advance_time(self._layout, self._last_time, len(table.values))
+        last_time = advance_time(self._layout, self._last_time, len(table.values))
+        stream = self._stream.copy()  # so that an interrupted update has not begun
+        self.model_.observe(stream, table.values, learn=learn)
+        self._stream, self._last_time = stream, last_time
         return self
 
     partial_fit = update
@@ -359,7 +375,7 @@ class TitansForecaster:
     def _training_rows(self, rows: int) -> int:
         """Number of rows before the validation part."""
         validation = self.validation_size
-        if isinstance(validation, float):
+        if not is_count(validation):
             validation = max(round(validation * rows), self.prediction_length)
         train = rows - validation
         needed = self.context_length + self.prediction_length

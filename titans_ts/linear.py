@@ -16,6 +16,9 @@ from titans_ts.windows import Array, centre, sliding_windows
 
 # Ridge penalties tried on validation, as shares of the mean eigenvalue of the Gram matrix.
 PENALTY_GRID = 10.0 ** np.arange(-4, 2.5, 0.5)
+# Of a channel's standard deviation: squares of what lies further out leave no digits of anything
+# else in the inverse Gram matrix.
+FARTHEST = 1e6
 # Windows gathered at a time while the Gram matrices are summed.
 _BLOCK = 2048
 
@@ -53,6 +56,8 @@ class LinearPart:
     def learn(self, context: Array, target: Array) -> None:
         """Absorb one complete window: what refitting with it, at the same penalty, would give.
 
+        A channel's window with a value further out than ``FARTHEST`` is passed over, as in fitting.
+
         Parameters
         ----------
         context : ndarray of shape (C, L)
@@ -61,11 +66,12 @@ class LinearPart:
         """
         x, level = centre(context)
         y = target - level
+        near = _near(np.hstack([context, target]))
         if not self.per_channel:
-            self._absorb(0, x, y)
+            self._absorb(0, x[near], y[near])
             return
-        for channel in range(len(x)):
-            self._absorb(channel, x[channel, None], y[channel, None])
+        for channel in np.flatnonzero(near):
+            self._absorb(int(channel), x[channel, None], y[channel, None])
 
     def _absorb(self, k: int, x: Array, y: Array) -> None:
         """Recursive least squares with the rows of x and y, by the Woodbury identity."""
@@ -109,8 +115,12 @@ def choose_linear(
     x, level = centre(windows[..., :context_length])
     target = windows[..., context_length:] - level
 
+    # A channel that breaks out of its training range must not choose for the others.
+    outburst = np.maximum(np.square(target).mean(axis=(0, 2)), 1)
+
     def squared_error(weights: Array, channels: int | slice = slice(None)) -> Array:
-        return np.square(target[:, channels] - x[:, channels] @ weights).mean(axis=-1)
+        error = np.square(target[:, channels] - x[:, channels] @ weights).mean(axis=-1)
+        return error / outburst[channels]
 
     shared_penalty, shared = _search(
         gram.sum(axis=0), cross.sum(axis=0), np.zeros_like(cross[0]), squared_error
@@ -164,6 +174,11 @@ def _solve(gram: Array, cross: Array, choice: LinearChoice) -> LinearPart:
     return LinearPart(weights, covariance, penalty)
 
 
+def _near(windows: Array) -> np.ndarray:
+    """Which windows (last axis: time) hold nothing further out than ``FARTHEST``."""
+    return np.abs(windows).max(axis=-1) < FARTHEST
+
+
 def _inverse(gram: Array, penalty: float) -> Array:
     inverse = np.linalg.inv(gram + penalty * np.eye(len(gram)))
     return (inverse + inverse.T) / 2
@@ -177,6 +192,7 @@ def _gram(y: Array, context_length: int, prediction_length: int) -> tuple[Array,
     cross = np.zeros((channels, context_length, prediction_length))
     for start in range(0, len(windows), _BLOCK):
         block = windows[start : start + _BLOCK].transpose(1, 0, 2)  # (C, n, L + P)
+        block = np.where(_near(block)[..., None], block, 0.0)
         x, level = centre(block[..., :context_length])
         gram += x.transpose(0, 2, 1) @ x
         cross += x.transpose(0, 2, 1) @ (block[..., context_length:] - level)

@@ -14,7 +14,8 @@ from titans_ts.network import ForecastNetwork
 from titans_ts.windows import Array, PatchClock, normalise
 
 # Of the channel's standard deviation: what lies further out cannot be squared safely any more.
-FARTHEST = 1e50
+# (What lies further out than `linear.FARTHEST` is seen, but not learned.)
+LARGEST = 1e50
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class Scaler:
                 f"channel {overflown[0]} holds values too large to be squared in float64 (up to "
                 f"{np.abs(y[:, overflown[0]]).max():.3g}); divide it by a power of ten."
             )
-        # A spread whose square underflows is none that float64 can tell from rounding.
-        varies = (np.ptp(y, axis=0) > 0) & (scale > 1e-150)
+        # Neither rounding errors nor a spread whose square underflows are variation.
+        largest = np.abs(y).max(axis=0)
+        varies = (np.ptp(y, axis=0) > 1e-12 * largest) & (scale > 1e-150)
         learned = varies if varies.any() else np.arange(len(varies)) == 0
         return cls(learned, level[learned], np.where(varies, scale, 1.0)[learned])
 
@@ -65,12 +67,12 @@ class Scaler:
             Naming the first row and channel.
         """
         with np.errstate(over="ignore"):
-            far = np.argwhere(~(np.abs(self.apply(y)) < FARTHEST))
+            far = np.argwhere(~(np.abs(self.apply(y)) < LARGEST))
         if len(far):
             row, channel = far[0][0], np.flatnonzero(self.learned)[far[0][1]]
             raise ValueError(
                 f"{name} holds {y[row, channel]:.3g} at row {row} of channel {channel}, more than "
-                f"{FARTHEST:g} standard deviations of the training rows; correct or drop it."
+                f"{LARGEST:g} standard deviations of the training rows; correct or drop it."
             )
 
     def apply(self, y: Array) -> Array:

@@ -30,7 +30,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     """Write a fitted forecaster to one file."""
     model, stream, history = forecaster.model_, forecaster._stream, forecaster.training_history_
     network = model.residual.network
-    params = forecaster.get_params()
+    params = dict(forecaster._fitted_params)
     params["quantile_levels"] = tuple(float(level) for level in params["quantile_levels"])
     for name in ("backbone", "training"):
         params[name] = None if params[name] is None else asdict(params[name])
@@ -77,6 +77,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     if params["training"] is not None:
         params["training"] = TrainingConfig(**params["training"])
     forecaster.set_params(**params)
+    forecaster._fitted_params = forecaster.get_params()
     forecaster._layout = Layout.from_dict(tree["layout"])
     forecaster._last_time = tree["last_time"]
     history = tree["history"]
@@ -93,14 +94,15 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     stored = tree["residual"]
     network = None
     if stored["network"] is not None:
-        network = ForecastNetwork(
-            _backbone(stored["backbone"]),
-            channels=len(scaler.level),
-            context_length=clock.context_length,
-            patch_length=clock.patch_length,
-            median_index=median_index(tree["levels"]),
-            spread=torch.from_numpy(stored["spread"]).float(),
-        )
+        with torch.random.fork_rng(devices=[]):  # its first weights are drawn, then replaced
+            network = ForecastNetwork(
+                _backbone(stored["backbone"]),
+                channels=len(scaler.level),
+                context_length=clock.context_length,
+                patch_length=clock.patch_length,
+                median_index=median_index(tree["levels"]),
+                spread=torch.from_numpy(stored["spread"]).float(),
+            ).float()
         network.load_state_dict(stored["network"])
         network.eval()
     residual = Residual(

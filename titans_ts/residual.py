@@ -105,7 +105,7 @@ def fit_residual(
                 patch_length=clock.patch_length,
                 median_index=median_index(levels),
                 spread=torch.from_numpy(spread).float(),
-            )
+            ).float()  # whatever the default dtype is
         history = _train(network, data, n_train, levels, training, progress)
     origins = _validation_origins(data, n_train, spread.size)
     fresh, carried = (

@@ -23,7 +23,7 @@ def is_count(value: Any) -> bool:
 
 
 def _levels(value: Any) -> bool:
-    levels = list(value) if np.ndim(value) == 1 else []
+    levels = list(value) if isinstance(value, list | tuple | np.ndarray) else []
     return (
         all(isinstance(x, numbers.Real) and 0 < float(x) < 1 for x in levels)
         and 0.5 in levels
@@ -37,7 +37,7 @@ CONSTRAINTS: Constraints = {
     "quantile_levels": ("ascending numbers in (0, 1) with 0.5 among them", _levels),
     "validation_size": (
         "a float in (0, 1) or an int >= 1",
-        lambda v: is_count(v) or (isinstance(v, float) and 0 < v < 1),
+        lambda v: is_count(v) or (isinstance(v, float | np.floating) and 0 < float(v) < 1),
     ),
     "refit": ("a bool", lambda v: isinstance(v, bool)),
     "patch_length": ("an int >= 1", is_count),
@@ -45,6 +45,9 @@ CONSTRAINTS: Constraints = {
     "backbone": ("a BackboneConfig or None", lambda v: isinstance(v, BackboneConfig | None)),
     "training": ("a TrainingConfig or None", lambda v: isinstance(v, TrainingConfig | None)),
     "time_column": ("a str or None", lambda v: isinstance(v, str | None)),
-    "random_state": ("an int >= 0", lambda v: is_count(v) or (type(v) is int and v == 0)),
+    "random_state": (
+        "an int in [0, 2**63)",
+        lambda v: (is_count(v) and v < 2**63) or (type(v) is int and v == 0),
+    ),
     "progress": ("a bool", lambda v: isinstance(v, bool)),
 }

@@ -66,7 +66,7 @@ class NeuralMemoryConfig:
                 f"`dim` of NeuralMemoryConfig must be a multiple of num_heads={self.num_heads}; "
                 f"got {self.dim}."
             )
-        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
+        if self.activation not in list(ACTIVATIONS):  # a list: it need not be hashable
             raise ValueError(
                 f"`activation` of NeuralMemoryConfig must be one of {sorted(ACTIVATIONS)}; "
                 f"got {self.activation!r}."

@@ -134,9 +134,9 @@ class NeuralMemory(nn.Module):
     def _gates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """``memory_lr, momentum_decay, forget_gate``, each ``(B, T, H)``, made in log space."""
         config = self.config
-        step, carry, forget = (
-            self.gate_projection(x).to(torch.promote_types(x.dtype, torch.float32)).chunk(3, -1)
-        )
+        logits = self.gate_projection(x)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        step, carry, forget = logits.chunk(3, dim=-1)
         if not config.test_time_learning:
             nothing = torch.zeros_like(step)
             return nothing, nothing, nothing

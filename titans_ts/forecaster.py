@@ -374,9 +374,10 @@ class TitansForecaster:
 
     def _training_rows(self, rows: int) -> int:
         """Number of rows before the validation part."""
-        validation = self.validation_size
-        if not is_count(validation):
-            validation = max(round(validation * rows), self.prediction_length)
+        share = self.validation_size
+        validation = (
+            int(share) if is_count(share) else max(round(share * rows), self.prediction_length)
+        )
         train = rows - validation
         needed = self.context_length + self.prediction_length
         if validation < self.prediction_length or train < needed:

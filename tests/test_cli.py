@@ -323,6 +323,51 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(files, monk
     assert "no regular file" in error_of("forecast", files / "model", "-o", "/dev/null")
 
 
+@pytest.fixture
+def own_files(files, tmp_path, monkeypatch):
+    """A folder to work in: the data, new rows and a model of its own, and two names for them."""
+    for name in ("seen.csv", "new.csv", "model"):
+        (tmp_path / name).write_bytes((files / name).read_bytes())
+    (tmp_path / "soft").symlink_to("model")
+    (tmp_path / "hard").hardlink_to(tmp_path / "new.csv")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("fit seen.csv -o seen.csv", "'seen.csv' would overwrite the data 'seen.csv'; name"),
+        ("fit seen.csv -o ../{folder}/seen.csv", "/seen.csv' would overwrite the data 'seen.csv'"),
+        ("forecast model -o model", "'model' would overwrite the model 'model'"),
+        ("forecast soft -o model", "'model' would overwrite the model 'soft'"),
+        ("forecast model -o soft --save model", "'soft' would overwrite the model 'model'"),
+        ("forecast model --new new.csv -o ./new.csv", "would overwrite the new rows 'new.csv'"),
+        ("forecast model --new new.csv -o hard", "'hard' would overwrite the new rows 'new.csv'"),
+        ("forecast model --new new.csv --save new.csv", "would overwrite the new rows 'new.csv'"),
+        ("forecast model -o x --save ./y/../x", "'x' would overwrite the file of --save"),
+    ],
+)
+def test_a_command_does_not_overwrite_what_it_reads(own_files, monkeypatch, command, message):
+    for name in ("fit", "load"):
+        monkeypatch.setattr(TitansForecaster, name, lambda *_: pytest.fail("work was begun"))
+    before = {file: file.read_bytes() for file in own_files.iterdir()}
+    assert message in error_of(*command.format(folder=own_files.name).split())
+    assert {file: file.read_bytes() for file in own_files.iterdir()} == before
+
+
+def test_a_model_may_be_saved_over_itself_by_another_name(own_files):
+    stdout, _ = run("forecast", "model", "--new", "new.csv", "--save", "soft")
+    assert run("forecast", "model")[0] == stdout
+
+
+def test_a_channel_can_be_named_only_once(files):
+    fit = ("fit", files / "seen.csv", "-o", files / "x", "--columns")
+    message = error_of(*fit, "wind,temp_min,wind")
+    assert "seen.csv: column 'wind' is named more than once; name each channel once" in message
+    assert "column 'date' holds the times" in error_of(*fit, "date,wind")
+
+
 def test_an_interrupted_write_leaves_the_old_file(files, tmp_path, monkeypatch):
     out = tmp_path / "out.csv"
     out.write_text("old")

@@ -140,6 +140,23 @@ def test_polars_quantiles_are_columns_of_their_own():
     assert answer["wind_q0.1"].to_list() == [4, 10]
 
 
+@pytest.mark.parametrize("y", [numbers(9), on(DAYS), on(DAYS)["temp"], at(DATES)])
+def test_levels_must_be_distinct(y):
+    table = read_table(y)
+    values = np.ones((2, len(table.layout.columns), 2))
+    with pytest.raises(ValueError, match=r"^levels must be distinct; got \[0\.1, 0\.1\]\.$"):
+        write_quantiles(table.layout, table.last_time, values, np.array([0.1, 0.1]))
+
+
+@pytest.mark.parametrize(
+    ("time_column", "levels"), [("temp_q0.5", [0.5, 0.9]), ("date", [0.5, 0.50000001])]
+)
+def test_polars_columns_of_one_name_are_a_value_error(time_column, levels):
+    table = read_table(at(DATES).rename({"date": time_column}))
+    with pytest.raises(ValueError, match=r"^two columns .* called 'temp_q0\.5'\. Rename the time"):
+        write_quantiles(table.layout, table.last_time, np.ones((2, 2, 2)), levels)
+
+
 def test_a_polars_frame_without_times_gets_an_answer_without_times():
     y = pl.DataFrame({"temp": [1, 2, 3], "wind": [4.0, 5.0, 6.0]})
     table = read_table(y)

@@ -180,6 +180,85 @@ def test_a_polars_stream_is_taken_row_by_row_and_its_layout_survives_json(times)
         last_time = table.last_time
 
 
+def in_zone(start, zone, rows=20, freq="D"):
+    """Stamps as users get them by `tz_localize`, across what the zone leaves out or repeats."""
+    walls = pd.date_range(start, periods=rows, freq=freq)
+    return walls.tz_localize(zone, ambiguous=np.ones(rows, bool), nonexistent="shift_forward")
+
+
+CHANGES = {
+    "midnight left out in Santiago": (in_zone("2022-09-01", "America/Santiago"), 10),
+    "midnight left out in Sao Paulo": (in_zone("2017-10-05", "America/Sao_Paulo"), 10),
+    "midnight left out in Cairo": (in_zone("2023-04-18", "Africa/Cairo"), 10),
+    "half past one left out in London": (in_zone("2024-03-21 01:30", "Europe/London"), 10),
+    "half past one twice in London": (in_zone("2023-10-19 01:30", "Europe/London"), 10),
+    "eleven at night left out in Nuuk": (in_zone("2024-03-20 23:00", "America/Nuuk"), 10),
+    "Sundays in Santiago": (in_zone("2022-07-03", "America/Santiago", freq="W-SUN"), 10),
+}
+
+
+@pytest.mark.parametrize(("index", "change"), CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_days_go_on_by_the_clock_over_a_stamp_that_is_left_out_or_comes_twice(kind, index, change):
+    y = on(index) if kind == "pandas" else at(pl.from_pandas(index.to_series()))
+    times = index if kind == "pandas" else y["date"]
+    for cut in range(change - 3, change + 4):  # the changed row in front of, at and after the cut
+        table = read_table(y[:cut])
+        layout = Layout.from_dict(json.loads(json.dumps(table.layout.to_dict())))
+        for last_time in (table.last_time, advance_time(layout, table.first_time, cut - 1)):
+            answer = write_point(layout, last_time, np.ones((20 - cut, 1)))
+            got = answer.index if kind == "pandas" else answer["date"]
+            assert got.equals(times[cut:])
+        for rows in (1, 2, 5):
+            new = read_table(y[cut : cut + rows], layout=layout)
+            check_follows(layout, table.last_time, new)
+            assert advance_time(layout, table.last_time, rows) == new.last_time
+
+
+def test_hours_stay_absolute_where_midnight_is_left_out():
+    index = pd.date_range("2022-09-10", periods=48, freq="h", tz="America/Santiago")
+    table = read_table(on(index)[:20])
+    assert table.layout.clock is None
+    assert_same_index(
+        write_point(table.layout, table.last_time, np.ones((28, 1))).index, index[20:]
+    )
+
+
+def test_a_stamp_of_the_second_pass_is_where_a_series_may_begin():
+    index = in_zone("2023-10-29 01:30", "Europe/London", 8)
+    second = index.delete(0).insert(0, index[0] + pd.Timedelta(hours=1))
+    table = read_table(on(second)[:6])
+    assert list(write_point(table.layout, table.last_time, np.ones((2, 1))).index) == list(
+        index[6:]
+    )
+
+
+def test_a_forecast_in_a_zone_knows_its_step():
+    for zone in ("UTC", "Europe/Berlin"):
+        table = read_table(on(pd.date_range("2024-06-01", periods=5, freq="D", tz=zone)))
+        assert write_point(table.layout, table.last_time, np.ones((3, 1))).index.freqstr == "D"
+
+
+def test_a_day_that_a_zone_left_out_is_a_value_error():
+    table = read_table(on(pd.date_range("2011-12-20", periods=9, freq="D", tz="Pacific/Apia")))
+    message = r"^steps of 'D' from 2011-12-28.* meet a day that Pacific/Apia left out\. Convert"
+    with pytest.raises(ValueError, match=message):
+        advance_time(table.layout, table.last_time, 3)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+def test_row_numbers_that_outgrow_their_type_go_on_in_int64(dtype):
+    last = int(np.iinfo(dtype).max)
+    numbers = np.arange(last - 9, last + 1).astype(dtype)
+    table = read_table(on(pd.Index(numbers)))
+    index = write_point(table.layout, table.last_time, np.ones((3, 1))).index
+    assert index.equals(pd.Index([last + 1, last + 2, last + 3], dtype="int64"))
+    check_follows(table.layout, table.last_time, read_table(on(index), layout=table.layout))
+    table = read_table(at(numbers), time_column="date")
+    times = write_point(table.layout, table.last_time, np.ones((3, 1)))["date"]
+    assert (times.dtype, times.to_list()) == (pl.Int64, [last + 1, last + 2, last + 3])
+
+
 def test_two_stamps_tell_a_step():
     assert read_table(on(pd.to_datetime(["2024-01-01", "2024-01-08"]))).layout.step == "7D"
     assert read_table(on(pd.to_datetime(["2024-01-01 00:00", "2024-01-01 01:30"]))).layout.step in (

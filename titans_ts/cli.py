@@ -19,6 +19,7 @@ import typer
 
 from titans_ts.files import (
     FILES,
+    check_apart,
     check_target,
     choose_columns,
     forecast_to_csv,
@@ -108,6 +109,8 @@ def fit(
     """Learn from a table of rows in time order; write a model."""
     if max_steps is not None and not network:
         raise typer.BadParameter("goes with a network only", param_hint="--max-steps")
+    if data.lower().endswith(FILES):
+        check_apart(output, {"the data": Path(data)})
     check_target(output)  # now, not after minutes of training
     from titans_ts.forecaster import TitansForecaster
     from titans_ts.settings import DEFAULT_TRAINING
@@ -154,6 +157,10 @@ def forecast(
     except ValueError:
         message = f"{levels!r} is not a list of numbers such as 0.1,0.9"
         raise typer.BadParameter(message, param_hint="--levels") from None
+    if output != STDOUT:
+        check_apart(output, {"the model": model, "the new rows": new, "the file of --save": save})
+    if save is not None:
+        check_apart(save, {"the new rows": new})
     for target in {output, save or output} - {STDOUT}:
         check_target(target)
     from titans_core.persistence import write_atomically

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILES",
+    "check_apart",
     "check_target",
     "choose_columns",
     "forecast_to_csv",
@@ -110,6 +111,9 @@ def choose_columns(
     others = [name for name in rows.columns if name != time_column]
     channels = others if columns is None else next(csv.reader([columns], skipinitialspace=True))
     kept = channels if time_column is None else [time_column, *channels]
+    if twice := [name for name in channels if kept.count(name) > 1]:
+        why = "holds the times" if twice[0] == time_column else "is named more than once"
+        raise ValueError(f"column {twice[0]!r} {why}; name each channel once in --columns")
     if unknown := [name for name in kept if name not in rows.columns]:
         raise ValueError(f"there is no column {unknown[0]!r}; name some of {rows.columns}")
     if time_column is not None and str(rows.schema[time_column]) == "String":
@@ -187,6 +191,19 @@ def forecast_to_csv(forecast: dict[str, Any]) -> str:
     writer.writerow(table)
     writer.writerows(zip(*table.values(), strict=True))
     return text.getvalue()
+
+
+def check_apart(target: Path, others: dict[str, Path | None]) -> None:
+    """Raise ValueError if writing to a path would destroy one of the others, told by their role.
+
+    Paths are compared by the file they lead to, through links and other spellings.
+    """
+    for role, other in others.items():
+        if other is None:
+            continue
+        same = target.resolve() == other.resolve()
+        if same or (target.exists() and other.exists() and target.samefile(other)):
+            raise ValueError(f"'{target}' would overwrite {role} '{other}'; name another file")
 
 
 def check_target(path: Path) -> None:

@@ -102,7 +102,7 @@ def read_table(
         raise ValueError(f"{name} has no {lacking}; needs at least one.")
     first = last = None
     if times is not None:
-        known = layout.step if layout is not None and layout.axis == found.axis else None
+        known = layout if layout is not None and layout.axis == found.axis else None
         found = check_times(times, found, known, name)
         first, last = scalar(times[0]), scalar(times[-1])
     _check_finite(values, times, found, name)
@@ -182,13 +182,22 @@ def write_quantiles(
     """Return quantiles (P, C, Q) in the kind of the series, its times continued.
 
     An array stays one, (P, Q) if the series is 1-d. pandas: columns (column, level), or the levels
-    for a Series. polars: columns ``"{column}_q{level:g}"`` after the time column.
+    for a Series. polars: columns ``"{column}_q{level:g}"`` after the time column. ValueError if
+    two levels are equal, or two polars columns would have one name.
     """
+    if len(set(map(float, levels))) < len(levels):
+        raise ValueError(f"levels must be distinct; got {list(map(float, levels))}.")
     if layout.kind == "numpy":
         return values[:, 0] if layout.ndim == 1 else values
     flat = values.reshape(len(values), -1)
     if layout.kind == "polars":
         names = [f"{column}_q{level:g}" for column in layout.columns for level in levels]
+        taken = [*names, layout.time_name]
+        if twice := [name for name in names if taken.count(name) > 1]:
+            raise ValueError(
+                f"two columns of the answer would be called {twice[0]!r}. Rename the time column "
+                "or the channels, or choose levels that differ in their first six digits."
+            )
         return _polars_frame(layout, last_time, names, flat)
 
     import pandas as pd
@@ -214,7 +223,8 @@ def _check_finite(values: Array, times: Any, layout: Layout, name: str) -> None:
 def _pandas_index(layout: Layout, last_time: Any, n: int) -> Any:
     index = times_from(layout, last_time, n + 1)[1:]
     if layout.axis == "counts" and layout.time != "range":
-        index = index.astype(layout.time)
+        narrow = index.astype(layout.time)
+        index = narrow if (narrow == index).all() else index  # int64, if outgrown
     return index.rename(layout.time_name)
 
 
@@ -227,6 +237,7 @@ def _polars_frame(layout: Layout, last_time: Time, names: list[str], values: Arr
     times = times_from(layout, last_time, len(values) + 1)[1:]
     column = pl.Series(str(layout.time_name), np.asarray(times.astype("int64")))
     if layout.axis == "counts":
-        return frame.insert_column(0, column.cast(getattr(pl, str(layout.time))))
+        narrow = column.cast(getattr(pl, str(layout.time)), strict=False)
+        return frame.insert_column(0, column if narrow.has_nulls() else narrow)
     column = column.cast(pl.Datetime(layout.unit, layout.timezone))
     return frame.insert_column(0, column.cast(pl.Date) if layout.time == "date" else column)

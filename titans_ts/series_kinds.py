@@ -79,6 +79,9 @@ class Layout:
         From one row to the next: a pandas offset alias, or a number on an integer axis.
     unit, timezone : str, optional
         Resolution and time zone of time stamps.
+    clock : str, optional
+        Time of day of all stamps in a zone, if steps are days or longer: where clocks are put
+        forward, a stamp may be later than that.
     """
 
     kind: Kind
@@ -90,6 +93,7 @@ class Layout:
     step: str | int | None = None
     unit: Any = None
     timezone: str | None = None
+    clock: str | None = None
 
     @property
     def axis(self) -> str:

@@ -61,7 +61,8 @@ class Residual:
     carried: Admission
 
     def __post_init__(self) -> None:
-        assert self.network is not None or not self.fresh.uses_network
+        admitted = self.fresh.uses_network or self.carried.uses_network
+        assert self.network is not None or not admitted
 
     @property
     def uses_memory(self) -> bool:

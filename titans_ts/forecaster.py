@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
 from titans_core import BackboneConfig, parameters
 from titans_core.training_config import TrainingConfig
-from titans_ts.adaptation import Stream
 from titans_ts.frames import (
     Layout,
     advance_time,
@@ -22,7 +21,7 @@ from titans_ts.frames import (
     write_quantiles,
 )
 from titans_ts.linear import choose_linear, refit_linear
-from titans_ts.model import Model, Scaler, at_levels
+from titans_ts.model import Model, Scaler, Snapshot, at_levels
 from titans_ts.model_file import load_forecaster, save_forecaster
 from titans_ts.residual import fit_residual
 from titans_ts.settings import (
@@ -33,15 +32,6 @@ from titans_ts.settings import (
     is_count,
 )
 from titans_ts.windows import Array, PatchClock
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Where a stream stood: made by ``snapshot()``, taken back by ``restore()``."""
-
-    stream: Stream
-    last_time: Any
-    model: Model
 
 
 class TitansForecaster:
@@ -229,6 +219,11 @@ class TitansForecaster:
         -------
         array, Series or data frame
             Of the kind, names and time axis of the rows it follows.
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            Not fitted; a length that was not fitted; a context that is too short or does not fit.
         """
         layout, last_time, (point, _) = self._forecast(prediction_length, context)
         return write_point(layout, last_time, point)

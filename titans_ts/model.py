@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -145,6 +146,15 @@ class Model:
         quantiles = np.sort(linear + scale[..., None] * levels, axis=1)
         in_units = self.scaler.undo(quantiles.transpose(2, 1, 0), stream.last)
         return self.scaler.undo(point[:, 0].T, stream.last), in_units.transpose(0, 2, 1)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a stream stood: made by ``snapshot()``, taken back by ``restore()``."""
+
+    stream: Stream
+    last_time: Any
+    model: Model
 
 
 def at_levels(quantiles: Array, known: Array, wanted: Array) -> Array:

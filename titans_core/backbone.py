@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from titans_core.blocks import LongTermMemory
 from titans_core.config import BackboneConfig
-from titans_core.neural_memory import check_tokens
+from titans_core.projections import check_tokens
 from titans_core.state import BackboneState
 
 

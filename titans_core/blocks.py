@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from titans_core.config import NeuralMemoryConfig
-from titans_core.neural_memory import NeuralMemory, check_tokens
+from titans_core.neural_memory import NeuralMemory
+from titans_core.projections import check_tokens
 from titans_core.state import MemoryLayerState
 
 

@@ -36,9 +36,19 @@ class NeuralMemoryConfig:
     normalize_momentum : bool
         Multiply the step by ``1 - eta_t``, so that what a surprise adds in the end does not
         depend on how long momentum carries it.
+    momentum : bool
+        Carry past surprise on (paper, eq. 10); False leaves momentum out, and its cost.
+    forgetting : bool
+        Forget (paper, eq. 13); False leaves the forget gate out.
     forget_toward : {"zero", "initial"}
         What the memory forgets to: nothing (paper, eq. 13), or its learned start M_0. The default
         is the latter: a deep memory whose weights fade is not stable, see ``ops/README.md``.
+    huber_delta : float, optional
+        Measure surprise by the Huber loss, linear beyond this error of a channel, so that
+        outliers write less; None is the squared error (paper, eq. 12).
+    read : {"inclusive", "chunk_start"}
+        Read the memory right after each token was written, or as it was when the chunk began
+        (cheaper).
     test_time_learning : bool
         False freezes the memory at M_0: the ablation that shows what learning at test time adds.
     """
@@ -54,7 +64,11 @@ class NeuralMemoryConfig:
     norm: bool | None = None
     max_memory_lr: float = 1.0
     normalize_momentum: bool = True
+    momentum: bool = True
+    forgetting: bool = True
     forget_toward: str = "initial"
+    huber_delta: float | None = None
+    read: str = "inclusive"
     test_time_learning: bool = True
 
     def __post_init__(self) -> None:
@@ -66,25 +80,36 @@ class NeuralMemoryConfig:
                 f"`dim` of NeuralMemoryConfig must be a multiple of num_heads={self.num_heads}; "
                 f"got {self.dim}."
             )
-        if self.activation not in list(ACTIVATIONS):  # a list: it need not be hashable
-            raise ValueError(
-                f"`activation` of NeuralMemoryConfig must be one of {sorted(ACTIVATIONS)}; "
-                f"got {self.activation!r}."
-            )
-        if self.forget_toward not in ("zero", "initial"):
-            raise ValueError(
-                "`forget_toward` of NeuralMemoryConfig must be 'zero' or 'initial'; "
-                f"got {self.forget_toward!r}."
-            )
-        lr: object = self.max_memory_lr
-        if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < float("inf"):
-            raise ValueError(
-                f"`max_memory_lr` of NeuralMemoryConfig must be a finite float > 0; got {lr!r}."
-            )
-        for name in ("residual", "norm", "normalize_momentum", "test_time_learning"):
+        for name, allowed in (
+            ("activation", sorted(ACTIVATIONS)),
+            ("forget_toward", ["zero", "initial"]),
+            ("read", ["inclusive", "chunk_start"]),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"`{name}` of NeuralMemoryConfig must be one of {allowed}; "
+                    f"got {getattr(self, name)!r}."
+                )
+        for name in ("max_memory_lr", "huber_delta"):
             value = getattr(self, name)
-            if not isinstance(value, bool) and not (value is None and name in ("residual", "norm")):
-                raise ValueError(f"`{name}` of NeuralMemoryConfig must be a bool; got {value!r}.")
+            real = isinstance(value, int | float) and not isinstance(value, bool)
+            if not (real and 0 < value < float("inf")) and not (
+                value is None and name == "huber_delta"
+            ):
+                raise ValueError(
+                    f"`{name}` of NeuralMemoryConfig must be a finite float > 0; got {value!r}."
+                )
+        for name in ("momentum", "forgetting", "normalize_momentum", "test_time_learning"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(
+                    f"`{name}` of NeuralMemoryConfig must be a bool; got {getattr(self, name)!r}."
+                )
+        for name in ("residual", "norm"):
+            if not isinstance(getattr(self, name), bool | None):
+                raise ValueError(
+                    f"`{name}` of NeuralMemoryConfig must be a bool or None; "
+                    f"got {getattr(self, name)!r}."
+                )
 
     @property
     def head_dim(self) -> int:

@@ -11,20 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from titans_core.config import NeuralMemoryConfig
-from titans_core.ops import neural_memory
-from titans_core.state import MemoryLayerState
+from titans_core.ops import MemoryForm, MemoryTrace, apply_memory, neural_memory
+from titans_core.ops.memory_mlp import Weights
+from titans_core.projections import GatedOutput, QueryKeyValue, check_tokens, silence
+from titans_core.state import MemoryLayerState, MemoryRecord
 
 # Gates before training: forget 1 % a token, carry 90 % of past surprise, take half of the largest
 # step.
 INITIAL_FORGET_GATE = 0.01
 INITIAL_MOMENTUM_DECAY = 0.9
 INITIAL_STEP = 0.5
-
-
-def check_tokens(x: Tensor, dim: int) -> None:
-    """Raise ValueError unless x is ``(B, T >= 1, dim)``."""
-    if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != dim:
-        raise ValueError(f"x must have shape (B, T >= 1, {dim}); got {tuple(x.shape)}.")
 
 
 class NeuralMemory(nn.Module):
@@ -55,59 +51,62 @@ class NeuralMemory(nn.Module):
         super().__init__()
         self.config = config
         dim, heads, head_dim = config.dim, config.num_heads, config.head_dim
-        self.qkv_projection = nn.Linear(dim, 3 * dim, bias=False)
-        self.conv = nn.Conv1d(3 * dim, 3 * dim, config.conv_width, groups=3 * dim)
-        self.gate_projection = nn.Linear(dim, 3 * heads)
+        self.qkv = QueryKeyValue(dim, heads, config.conv_width)
+        self.gates = nn.Linear(dim, (1 + config.momentum + config.forgetting) * heads)
         widths = [head_dim, *[config.expansion * head_dim] * (config.depth - 1), head_dim]
         self.initial_weights = nn.ParameterList(
             torch.empty(heads, d_in, d_out) for d_in, d_out in pairwise(widths)
         )
         self.norm_gain = nn.Parameter(torch.ones(heads, head_dim)) if config.has_norm else None
         self.norm_bias = nn.Parameter(torch.zeros(heads, head_dim)) if config.has_norm else None
-        self.output_norm = nn.RMSNorm(head_dim)
-        self.output_gate = nn.Linear(dim, dim, bias=False)
-        self.output_projection = nn.Linear(dim, dim, bias=False)
+        self.output = GatedOutput(dim, heads)
+        self.records: list[MemoryRecord] | None = None  # a list while ``record_memory`` watches
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Initial values; see the comments for those that are not torch's defaults."""
+        config = self.config
         for weight in self.initial_weights:
             # Under a LayerNorm the scale of the weights only sets how far one step turns them:
             # unit entries make the first step of a deep memory as stable as that of a matrix.
-            nn.init.normal_(weight, std=1.0 if self.config.has_norm else weight.shape[1] ** -0.5)
-        nn.init.normal_(self.gate_projection.weight, std=0.02)
-        gates = (INITIAL_STEP, INITIAL_MOMENTUM_DECAY, INITIAL_FORGET_GATE)
+            nn.init.normal_(weight, std=1.0 if config.has_norm else weight.shape[1] ** -0.5)
+        nn.init.normal_(self.gates.weight, std=0.02)
+        gates = [INITIAL_STEP]
+        gates += [INITIAL_MOMENTUM_DECAY] * config.momentum
+        gates += [INITIAL_FORGET_GATE] * config.forgetting
         with torch.no_grad():
-            for bias, gate in zip(self.gate_projection.bias.chunk(3), gates, strict=True):
+            for bias, gate in zip(self.gates.bias.chunk(len(gates)), gates, strict=True):
                 bias.fill_(math.log(gate / (1 - gate)))
 
     def forward(
-        self, x: Tensor, state: MemoryLayerState | None = None
+        self, x: Tensor, state: MemoryLayerState | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, MemoryLayerState]:
         """Write and read each token, ``(B, T, dim) -> (B, T, dim)``, T >= 1; go on from a state.
+
+        Parameters
+        ----------
+        x : Tensor
+        state : MemoryLayerState, optional
+            Where an earlier call of the same streams ended.
+        mask : Tensor, optional
+            ``(B, T)`` bool, True for a real token. Whatever stands elsewhere reaches nothing,
+            and leaves the memory as it was.
 
         Raises
         ------
         ValueError
-            x is not ``(B, T >= 1, dim)``, or the state is of another batch.
+            x is not ``(B, T >= 1, dim)``, the mask not ``(B, T)``, or the state of another batch.
         """
         config = self.config
         check_tokens(x, config.dim)
-        if state is not None and len(state.conv_tail) != len(x):
-            raise ValueError(
-                f"state belongs to a batch of {len(state.conv_tail)} streams; x has {len(x)}."
-            )
-        projected, conv_tail = self._convolve(
-            self.qkv_projection(x), None if state is None else state.conv_tail
-        )
-        q, k, v = (
-            part.reshape(*part.shape[:-1], config.num_heads, config.head_dim)
-            for part in functional.silu(projected).chunk(3, dim=-1)
-        )
+        x = silence(x, mask)
+        q, k, v, tail = self.qkv(x, None if state is None else state.conv_tail)
         memory_lr, momentum_decay, forget_gate = self._gates(x)
-        y, memory = neural_memory(
-            functional.normalize(q, dim=-1),
-            functional.normalize(k, dim=-1),
+        trace: list[MemoryTrace] | None = None if self.records is None else []
+        form = self._form()
+        read, memory = neural_memory(
+            q,
+            k,
             v,
             memory_lr,
             momentum_decay,
@@ -115,34 +114,63 @@ class NeuralMemory(nn.Module):
             tuple(self.initial_weights),
             state=None if state is None else state.memory,
             chunk_size=config.chunk_size,
-            activation=config.activation,
-            residual=config.has_residual,
+            write_mask=mask,
+            activation=form.activation,
+            residual=form.residual,
+            norm=form.norm,
+            huber_delta=form.huber_delta,
             forget_toward=config.forget_toward,
-            norm=None if self.norm_gain is None else (self.norm_gain, cast(Tensor, self.norm_bias)),
+            read=config.read,
+            trace=trace,
         )
-        y = self.output_norm(y).flatten(-2) * functional.silu(self.output_gate(x))
-        return self.output_projection(y), MemoryLayerState(memory, conv_tail)
+        if self.records is not None and trace:
+            nothing = torch.zeros_like(memory_lr)
+            gates = (
+                (nothing if gate is None else gate).detach()
+                for gate in (memory_lr, momentum_decay, forget_gate)
+            )
+            self.records.append(MemoryRecord(trace[0].surprise, *gates, trace[0].memory_norm))
+        return self.output(read, x), MemoryLayerState(memory, tail)
 
-    def _convolve(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Causal depthwise convolution over time, and the inputs that the next call needs."""
-        x = x.transpose(1, 2)
-        reach = self.config.conv_width - 1
-        x = functional.pad(x, (reach, 0)) if tail is None else torch.cat([tail, x], dim=-1)
-        # A copy: a view would keep all of x alive for as long as the stream.
-        return self.conv(x).transpose(1, 2), x[..., x.shape[-1] - reach :].clone()
+    def fast_weights(self, state: MemoryLayerState | None, batch_size: int) -> Weights:
+        """The memory as it is now, per layer ``(B, H, d_in, d_out)``: what ``retrieve`` takes."""
+        if state is None:
+            return tuple(w.expand(batch_size, *w.shape) for w in self.initial_weights)
+        return state.memory.weights
 
-    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def retrieve(self, queries: Tensor, weights: Weights) -> Tensor:
+        """Read without writing: ``M*(q)``, ``(B, T, dim) -> (B, T, dim)``, any T.
+
+        Queries are brought to unit length per head.
+        """
+        q = functional.normalize(queries.unflatten(-1, (self.config.num_heads, -1)), dim=-1)
+        q = q.to(torch.promote_types(q.dtype, torch.float32)).transpose(1, 2)
+        with torch.autocast(q.device.type, enabled=False):
+            read = apply_memory(tuple(w.to(q.dtype) for w in weights), q, self._form())
+        return read.transpose(1, 2).flatten(-2).to(queries.dtype)
+
+    def _form(self) -> MemoryForm:
+        config = self.config
+        norm = None if self.norm_gain is None else (self.norm_gain, cast(Tensor, self.norm_bias))
+        return MemoryForm(config.activation, config.has_residual, norm, config.huber_delta)
+
+    def _gates(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """``memory_lr, momentum_decay, forget_gate``, each ``(B, T, H)``, made in log space."""
         config = self.config
-        logits = self.gate_projection(x)
+        logits = self.gates(x)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        step, carry, forget = logits.chunk(3, dim=-1)
+        step, *others = logits.split(config.num_heads, dim=-1)
+        forget = others.pop() if config.forgetting else None
+        carry = others.pop() if config.momentum else None
         if not config.test_time_learning:
             nothing = torch.zeros_like(step)
-            return nothing, nothing, nothing
+            return nothing, None if carry is None else nothing, None if forget is None else nothing
         log_lr = functional.logsigmoid(step) + math.log(config.max_memory_lr / config.chunk_size)
-        if config.normalize_momentum:
+        if carry is not None and config.normalize_momentum:
             log_lr = log_lr + functional.logsigmoid(-carry)  # 1 - eta
-        momentum_decay = torch.exp(functional.logsigmoid(carry))
-        forget_gate = -torch.expm1(-functional.softplus(forget))  # log(1 - alpha) = -softplus
-        return torch.exp(log_lr), momentum_decay, forget_gate
+        return (
+            torch.exp(log_lr),
+            None if carry is None else torch.exp(functional.logsigmoid(carry)),
+            # log(1 - alpha) = -softplus
+            None if forget is None else -torch.expm1(-functional.softplus(forget)),
+        )

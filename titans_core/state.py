@@ -26,6 +26,26 @@ class MemoryLayerState(NamedTuple):
     conv_tail: Tensor
 
 
+class MemoryRecord(NamedTuple):
+    """What one memory layer went through; every tensor ``(B, T, H)``, detached.
+
+    Parameters
+    ----------
+    surprise : Tensor
+        Norm of the momentary gradient; 0 where a token is masked.
+    memory_lr, momentum_decay, forget_gate : Tensor
+        The gates theta, eta and alpha; eta or alpha is 0 in a layer built without it.
+    memory_norm : Tensor
+        Norm of the weights that the surprise was measured at, the anchor of the chunk.
+    """
+
+    surprise: Tensor
+    memory_lr: Tensor
+    momentum_decay: Tensor
+    forget_gate: Tensor
+    memory_norm: Tensor
+
+
 class BackboneState(NamedTuple):
     """State of a ``Backbone``: one layer state per block."""
 

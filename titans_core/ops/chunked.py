@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm, Weights, backward_signals, finish
-from titans_core.ops.state import NeuralMemoryState
+from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm, Weights, apply_memory, backward_signals, finish
+from titans_core.ops.state import MemoryTrace, NeuralMemoryState
 
 # Added to a decay before its logarithm: invisible beside 1 in that dtype, and it keeps value and
 # gradient right where a gate is exactly 0 or 1.
@@ -26,20 +26,25 @@ def neural_memory_chunked(
     k: Tensor,
     v: Tensor,
     memory_lr: Tensor,
-    momentum_decay: Tensor,
+    momentum_decay: Tensor | None,
     forget_gate: Tensor,
     state: NeuralMemoryState,
     *,
     chunk_size: int,
     form: MemoryForm,
     rest: Weights | None,
+    write_mask: Tensor | None,
+    read: str,
+    trace: list[MemoryTrace] | None,
 ) -> tuple[Tensor, NeuralMemoryState]:
     """Same contract and result as the reference, in plain torch; differentiable by autograd."""
     tiny = _TINY[q.dtype]
-    log_carry = torch.log(momentum_decay + tiny)
+    has_momentum = momentum_decay is not None
+    log_carry = torch.log((momentum_decay if has_momentum else 0 * memory_lr) + tiny)
+    if write_mask is None: write_mask=torch.ones_like(q[...,0,0],dtype=torch.bool)
     log_keep = torch.log(1 - forget_gate + tiny)
     # (B, H, T, D) and (B, H, T): matrix products want time beside channels.
-    streams = [x.transpose(1, 2) for x in (q, k, v, memory_lr, log_carry, log_keep)]
+    streams = [x.transpose(1, 2) for x in (q, k, v, memory_lr, log_carry, log_keep, write_mask[...,None])]
 
     outputs = []
     start, end = 0, q.shape[1]
@@ -47,7 +52,7 @@ def neural_memory_chunked(
         # The first piece may only complete a chunk that an earlier call opened.
         stop = min(start + chunk_size - state.offset, end)
         piece = [x[:, :, start:stop] for x in streams]
-        y, state = _advance(piece, state, chunk_size, form, rest)
+        y, state = _advance(piece, state, chunk_size, form, rest, read, trace, has_momentum)
         outputs.append(y)
         start = stop
     return torch.cat(outputs, dim=2).transpose(1, 2), state
@@ -59,10 +64,11 @@ def _advance(
     chunk_size: int,
     form: MemoryForm,
     rest: Weights | None,
+    read, trace, has_momentum
 ) -> tuple[Tensor, NeuralMemoryState]:
     """Take b tokens that share one anchor: read them all, then move weights and momentum by b."""
-    q, k, v, theta, log_carry, log_keep = piece
-    keep = _decay_matrix(log_keep)  # D: what is left at token t of what was in M after token k
+    q, k, v, theta, log_carry, log_keep, mask = piece
+    keep = _decay_matrix(log_keep) * mask[..., None, :]  # D: what is left at token t of what was in M after token k
     carry = _decay_matrix(log_carry) * theta[..., None, :]  # E diag(theta)
     keep_start = _exp(log_keep.cumsum(-1))  # beta
     carry_start = _exp(log_carry.cumsum(-1))  # m
@@ -71,10 +77,16 @@ def _advance(
 
     inputs, deltas = backward_signals(state.anchor, k, v, form)
     activate, _ = ACTIVATIONS[form.activation]
+    if trace is not None:
+        with torch.no_grad():
+            sur = sum((a.square().sum(-1) * d.square().sum(-1) for a, d in zip(inputs, deltas, strict=True))).sqrt()
+            nor = sum(w.square().sum((-2, -1)) for w in state.anchor).sqrt()[..., None].expand_as(sur)
+            trace.append(MemoryTrace(sur.transpose(1, 2), nor.transpose(1, 2)))
+    momenta = state.momentum if has_momentum else tuple(torch.zeros_like(w) for w in state.weights)
     rests = (None,) * len(inputs) if rest is None else rest
     hidden, weights, momentum = q, [], []
     for layer, (w, s, r, a, delta) in enumerate(
-        zip(state.weights, state.momentum, rests, inputs, deltas, strict=True)
+        zip(state.weights, momenta, rests, inputs, deltas, strict=True)
     ):
         if layer > 0:
             hidden = activate(hidden)
@@ -98,7 +110,9 @@ def _advance(
     closed = offset == chunk_size
     new_weights = tuple(weights)
     anchor = new_weights if closed else state.anchor
-    new_state = NeuralMemoryState(anchor, new_weights, tuple(momentum), 0 if closed else offset)
+    new_state = NeuralMemoryState(anchor, new_weights, tuple(momentum) if has_momentum else (), 0 if closed else offset)
+    if read == "chunk_start":
+        return apply_memory(state.anchor, q, form), new_state
     return finish(hidden, q, form), new_state
 
 

@@ -46,11 +46,14 @@ class MemoryForm(NamedTuple):
         Whether the memory adds its input to its output.
     norm : tuple of Tensor, optional
         Gain and bias ``(H, D)`` of the LayerNorm on the MLP's output; None leaves it out.
+    huber_delta : float, optional
+        Where the Huber loss turns from quadratic to linear, per channel; None is the l2 loss.
     """
 
     activation: str = "silu"
     residual: bool = False
     norm: tuple[Tensor, Tensor] | None = None
+    huber_delta: float | None = None
 
 
 def apply_memory(weights: Weights, x: Tensor, form: MemoryForm) -> Tensor:
@@ -89,7 +92,7 @@ def backward_signals(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Surprise of each token in factored form: ``u_j^(l) = a_j^T delta_j`` for every layer l.
 
-    The gradient of ``||M(k_j) - v_j||^2`` with respect to one layer's weights is the outer product
+    The gradient of the associative loss with respect to one layer's weights is the outer product
     of that layer's input ``a_j`` and the error ``delta_j`` propagated back to its output.
 
     Returns
@@ -104,6 +107,8 @@ def backward_signals(
         products.append(inputs[-1] @ layer)
 
     error = 2 * (finish(products[-1], keys, form) - values)
+    if form.huber_delta is not None:
+        error = error.clamp(-2 * form.huber_delta, 2 * form.huber_delta)
     deltas = [
         error if form.norm is None else _norm_backward(products[-1], error * form.norm[0][:, None])
     ]

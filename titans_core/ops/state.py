@@ -1,8 +1,10 @@
-"""The value carried between calls of one stream of the memory operation."""
+"""What the memory operation carries from call to call, and what it can show of itself."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from torch import Tensor
 
 from titans_core.ops.memory_mlp import Weights
 
@@ -14,7 +16,8 @@ class NeuralMemoryState(NamedTuple):
     ----------
     anchor, weights, momentum : tuple of Tensor
         Per layer ``(B, H, d_in, d_out)``: the weights at the start of the open chunk (where
-        surprise is measured), the memory now, and the past surprise carried on.
+        surprise is measured), the memory now, and the past surprise carried on (empty for a
+        memory without momentum).
     offset : int
         Tokens already taken into the open chunk, ``0 <= offset < chunk_size``.
     """
@@ -23,3 +26,19 @@ class NeuralMemoryState(NamedTuple):
     weights: Weights
     momentum: Weights
     offset: int
+
+
+class MemoryTrace(NamedTuple):
+    """What the memory went through, token by token; see ``neural_memory(..., trace=...)``.
+
+    Parameters
+    ----------
+    surprise : Tensor
+        ``(B, T, H)``: norm of each token's momentary gradient, over all layers; 0 where the
+        token is masked.
+    memory_norm : Tensor
+        ``(B, T, H)``: norm of the weights that the surprise was measured at.
+    """
+
+    surprise: Tensor
+    memory_norm: Tensor

@@ -1,0 +1,62 @@
+"""Watch memories at work: surprise, gates and the norm of the memory, token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from titans_core.neural_memory import NeuralMemory
+from titans_core.state import MemoryRecord
+
+
+@contextmanager
+def record_memory(module: nn.Module) -> Iterator[dict[str, MemoryRecord]]:
+    """Record every ``NeuralMemory`` inside a module, for as long as the block lasts.
+
+    Calls that follow each other are taken as one stream and joined along time. Nothing is
+    computed for it outside the block.
+
+    Parameters
+    ----------
+    module : nn.Module
+        A layer, block, backbone or anything that holds some.
+
+    Yields
+    ------
+    dict of str to MemoryRecord
+        By the layer's name within the module ("" for the module itself); filled when the block
+        ends.
+
+    Raises
+    ------
+    ValueError
+        There is no ``NeuralMemory`` in the module.
+
+    Examples
+    --------
+    >>> from titans_core import NeuralMemoryConfig
+    >>> memory = NeuralMemory(NeuralMemoryConfig(dim=8))
+    >>> with record_memory(memory) as records:
+    ...     y, state = memory(torch.randn(2, 5, 8))
+    >>> records[""].surprise.shape  # batch, time, heads
+    torch.Size([2, 5, 1])
+    """
+    layers = {name: m for name, m in module.named_modules() if isinstance(m, NeuralMemory)}
+    if not layers:
+        raise ValueError(f"{type(module).__name__} holds no NeuralMemory to record.")
+    before = {name: layer.records for name, layer in layers.items()}
+    for layer in layers.values():
+        layer.records = []
+    joined: dict[str, MemoryRecord] = {}
+    try:
+        yield joined
+    finally:
+        for name, layer in layers.items():
+            pieces, layer.records = layer.records, before[name]
+            if pieces:
+                joined[name] = MemoryRecord(
+                    *(torch.cat(parts, dim=1) for parts in zip(*pieces, strict=True))
+                )

@@ -19,21 +19,40 @@ Weights = tuple[Tensor, ...]
 NORM_EPS = 1e-5
 
 
-def _silu_slope(z: Tensor) -> Tensor:
+class Activation(NamedTuple):
+    """An activation with the derivatives that surprise and its gradient need.
+
+    Parameters
+    ----------
+    value : callable
+        ``act(z)``.
+    backward : callable
+        ``(g, z) -> g * act'(z)``, in one pass.
+    curvature : callable
+        ``act''(z)``.
+    """
+
+    value: Callable[[Tensor], Tensor]
+    backward: Callable[[Tensor, Tensor], Tensor]
+    curvature: Callable[[Tensor], Tensor]
+
+
+def _silu_curvature(z: Tensor) -> Tensor:
     gate = torch.sigmoid(z)
-    return gate * (1 + z * (1 - gate))
+    bell = gate * (1 - gate)
+    return bell.mul_((1 - 2 * gate).mul_(z).add_(2))
 
 
-def _gelu_slope(z: Tensor) -> Tensor:
-    density = torch.exp(-0.5 * z * z) * 0.3989422804014327  # 1 / sqrt(2 pi)
-    return 0.5 * (1 + torch.erf(z * 0.7071067811865476)) + z * density
+def _gelu_curvature(z: Tensor) -> Tensor:
+    squared = z * z
+    density = torch.exp(-0.5 * squared) * 0.3989422804014327  # 1 / sqrt(2 pi)
+    return density.mul_(2 - squared)
 
 
-ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
-    "silu": (functional.silu, _silu_slope),
-    "gelu": (functional.gelu, _gelu_slope),
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": Activation(functional.silu, torch.ops.aten.silu_backward, _silu_curvature),
+    "gelu": Activation(functional.gelu, torch.ops.aten.gelu_backward, _gelu_curvature),
 }
-"""Name -> (activation, its derivative)."""
 
 
 class MemoryForm(NamedTuple):
@@ -45,7 +64,7 @@ class MemoryForm(NamedTuple):
     residual : bool
         Whether the memory adds its input to its output.
     norm : tuple of Tensor, optional
-        Gain and bias ``(H, D)`` of the LayerNorm on the MLP's output; None leaves it out.
+        Gain and bias of the LayerNorm on the MLP's output, ``(H, D)``; None leaves it out.
     huber_delta : float, optional
         Where the Huber loss turns from quadratic to linear, per channel; None is the l2 loss.
     """
@@ -71,56 +90,12 @@ def apply_memory(weights: Weights, x: Tensor, form: MemoryForm) -> Tensor:
     Tensor
         ``(B, H, n, D)``.
     """
-    activate, _ = ACTIVATIONS[form.activation]
+    activate = ACTIVATIONS[form.activation].value
     z = x @ weights[0]
     for layer in weights[1:]:
         z = activate(z) @ layer
-    return finish(z, x, form)
-
-
-def finish(z: Tensor, x: Tensor, form: MemoryForm) -> Tensor:
-    """From the last layer's product ``z`` to the memory's output: LayerNorm, then residual."""
     if form.norm is not None:
         gain, bias = form.norm
         z = functional.layer_norm(z, z.shape[-1:], eps=NORM_EPS)
         z = z * gain[:, None] + bias[:, None]
     return x + z if form.residual else z
-
-
-def backward_signals(
-    weights: Weights, keys: Tensor, values: Tensor, form: MemoryForm
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Surprise of each token in factored form: ``u_j^(l) = a_j^T delta_j`` for every layer l.
-
-    The gradient of the associative loss with respect to one layer's weights is the outer product
-    of that layer's input ``a_j`` and the error ``delta_j`` propagated back to its output.
-
-    Returns
-    -------
-    inputs, deltas : lists of Tensor
-        Per layer ``(B, H, n, d_in)`` and ``(B, H, n, d_out)``.
-    """
-    activate, slope = ACTIVATIONS[form.activation]
-    inputs, products = [keys], [keys @ weights[0]]
-    for layer in weights[1:]:
-        inputs.append(activate(products[-1]))
-        products.append(inputs[-1] @ layer)
-
-    error = 2 * (finish(products[-1], keys, form) - values)
-    if form.huber_delta is not None:
-        error = error.clamp(-2 * form.huber_delta, 2 * form.huber_delta)
-    deltas = [
-        error if form.norm is None else _norm_backward(products[-1], error * form.norm[0][:, None])
-    ]
-    for layer, product in zip(reversed(weights[1:]), reversed(products[:-1]), strict=True):
-        deltas.append((deltas[-1] @ layer.mT) * slope(product))
-    return inputs, deltas[::-1]
-
-
-def _norm_backward(z: Tensor, error: Tensor) -> Tensor:
-    """Propagate the error back through the plain LayerNorm (no gain, no bias) applied to z."""
-    centred = z - z.mean(-1, keepdim=True)
-    inverse_std = torch.rsqrt(centred.square().mean(-1, keepdim=True) + NORM_EPS)
-    unit = centred * inverse_std
-    along = (error * unit).mean(-1, keepdim=True)
-    return (error - error.mean(-1, keepdim=True) - unit * along) * inverse_std

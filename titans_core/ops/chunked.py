@@ -18,7 +18,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from titans_core.ops.chunk_gates import ChunkGates, chunk_gates
-from titans_core.ops.chunk_step import ChunkTape, backward_chunk, forward_chunk
+from titans_core.ops.chunk_read import (
+    Read,
+    ReadGradients,
+    read_anchors,
+    read_anchors_backward,
+    read_chunks,
+    read_chunks_backward,
+)
+from titans_core.ops.chunk_write import Written, weights_of, write_chunks, write_chunks_backward
 from titans_core.ops.memory_mlp import MemoryForm, Weights
 from titans_core.ops.state import MemoryTrace, NeuralMemoryState
 
@@ -127,38 +135,30 @@ class _How(NamedTuple):
 
 
 class _Tensors(NamedTuple):
-    """The tensors of a run of chunks (or their gradients), sorted by what they are."""
+    """The tensors that go into ``_Chunks``, or their gradients, by what they are."""
 
-    tokens: tuple[Any, ...]  # q, k, v
-    gates: tuple[Any, ...]  # memory_lr, momentum_decay or None, forget_gate
+    q: Any
+    k: Any
+    v: Any
+    memory_lr: Any
+    momentum_decay: Any
+    forget_gate: Any
     write: Any
     start: list[Any]
-    anchor: Any
-    rest: Any
-    norm: Any
+    anchor: list[Any] | None
+    rest: list[Any] | None
+    norm: list[Any] | None
 
     @classmethod
     def sort(cls, how: _How, flat: Sequence[Any]) -> _Tensors:
         left = iter(flat[7:])
-        start, anchor, rest, norm = (list(islice(left, count)) for count in how.counts)
-        return cls(
-            tuple(flat[:3]),
-            tuple(flat[3:6]),
-            flat[6],
-            start,
-            anchor or None,
-            rest or None,
-            norm or None,
-        )
+        start, *others = (list(islice(left, count)) for count in how.counts)
+        return cls(*flat[:7], start, *(x or None for x in others))
 
-    def forward(
-        self, i: int, gates: ChunkGates, fast: list[Tensor], how: _How
-    ) -> tuple[Tensor, list[Tensor], ChunkTape]:
-        q, k, v = (x[i] for x in self.tokens)
-        form = how.form._replace(norm=self.norm)
-        return forward_chunk(
-            q, k, v, gates, fast, self.anchor, self.rest, form, read_anchor=how.read_anchor
-        )
+    def gates(self, run: slice) -> list[Tensor | None]:
+        """Inputs of ``chunk_gates`` for some of the chunks."""
+        several = (self.memory_lr, self.momentum_decay, self.forget_gate, self.write)
+        return [None if x is None else x[run] for x in several]
 
 
 class _Chunks(torch.autograd.Function):
@@ -167,74 +167,75 @@ class _Chunks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, how: _How, *flat: Tensor | None) -> Any:
         given = _Tensors.sort(how, flat)
-        ctx.how = how
-        fast, checkpoints, outputs, seen = given.start, [], [], []
-        for run in _runs(len(given.tokens[0])):
+        form = how.form._replace(norm=given.norm)
+        fast, checkpoints, seen = given.start, [], []
+        outputs = torch.empty_like(given.q)
+        for run in _runs(len(given.q)):
             if run.start and any(ctx.needs_input_grad):
                 checkpoints += fast
-            gates = chunk_gates(*_rows((*given.gates, given.write), run))
-            for i, own in zip(range(run.start, run.stop), _split(gates)):
-                y, fast, tape = given.forward(i, own, fast, how)
-                outputs.append(y)
-                if how.traced:
-                    seen.append(_trace(tape))
+            gates = chunk_gates(*given.gates(run))
+            written = write_chunks(
+                given.k[run], given.v[run], gates, fast, given.anchor, given.rest, form
+            )
+            outputs[run], _ = _read(given.q[run], written, gates, given.rest, form, how)
+            fast = [x.clone() for x in written.end()]  # alone: the rest of the run is not kept
+            if how.traced:
+                seen.append(_trace(written))
+        ctx.how = how
         ctx.save_for_backward(*flat, *checkpoints)
-        traces = [torch.stack(each) for each in zip(*seen)]
+        traces = [torch.cat(each) for each in zip(*seen, strict=True)]
         ctx.mark_non_differentiable(*traces)
-        return (torch.stack(outputs), *fast, *traces)
+        return (outputs, *fast, *traces)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, g_y: Tensor, *g_others: Tensor) -> Any:
-        how: _How = ctx.how
-        layers = how.counts[0]
-        flat, checkpoints = (
-            ctx.saved_tensors[: len(ctx.needs_input_grad) - 1],
-            ctx.saved_tensors[len(ctx.needs_input_grad) - 1 :],
-        )
+        how, count = ctx.how, len(ctx.needs_input_grad) - 1
+        flat, checkpoints = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
         given = _Tensors.sort(how, flat)
-        starts = [*given.start, *checkpoints]
+        form = how.form._replace(norm=given.norm)
         g_flat = [None if x is None else torch.zeros_like(x) for x in flat]
         into = _Tensors.sort(how, g_flat)
-        form = how.form._replace(norm=given.norm)
-        g_fast = list(g_others[:layers])
-        for number, run in reversed(list(enumerate(_runs(len(g_y))))):
-            leaves = [
-                None if x is None else x.detach().requires_grad_() for x in _rows(given.gates, run)
-            ]
+        layers = how.counts[0]
+        starts = [*given.start, *checkpoints]
+        g_end = list(g_others[:layers])
+        for run in reversed(_runs(len(g_y))):
+            leaves = [x if x is None else x.detach().requires_grad_() for x in given.gates(run)]
             with torch.enable_grad():
-                gates = chunk_gates(*leaves, *_rows((given.write,), run))
-            tapes, fast = [], starts[number * layers : (number + 1) * layers]
-            for i, own in zip(
-                range(run.start, run.stop), _split(ChunkGates(*(x.detach() for x in gates)))
-            ):
-                _, fast, tape = given.forward(i, own, fast, how)
-                tapes.append(tape)
-            g_gates = []
-            for i in reversed(range(run.start, run.stop)):
-                g = backward_chunk(
-                    tapes.pop(),
-                    g_y[i],
-                    g_fast,
-                    given.rest,
-                    form,
-                    g_anchor=into.anchor,
-                    g_rest=into.rest,
-                    g_norm=into.norm,
-                )
-                g_fast = g.fast
-                for whole, own in zip(into.tokens, (g.q, g.k, g.v), strict=True):
-                    whole[i] = own
-                g_gates.append(g.gates)
-            wanted = [x for x in leaves if x is not None]
-            g_leaves = iter(
-                torch.autograd.grad(gates, wanted, [torch.stack(x[::-1]) for x in zip(*g_gates)])
+                closed_form = chunk_gates(*leaves)
+            gates = ChunkGates(*(x.detach() for x in closed_form))
+            start, starts = starts[-layers:], starts[:-layers]
+            written = write_chunks(
+                given.k[run], given.v[run], gates, start, given.anchor, given.rest, form
             )
-            for whole in into.gates:
-                if whole is not None:
-                    whole[run] = next(g_leaves)
-        for whole, own in zip(into.start, g_fast, strict=True):
-            whole.copy_(own)
+            _, read = _read(given.q[run], written, gates, given.rest, form, how)
+            g_read = _read_backward(read, g_y[run], written, gates, given, into, form)
+            for g, end in zip(g_read.fast, g_end, strict=True):
+                g[-1] = end
+            g_write = write_chunks_backward(
+                written,
+                gates,
+                given.rest,
+                form,
+                g_read.fast,
+                g_read.inputs,
+                g_read.deltas,
+                into.anchor,
+                into.rest,
+            )
+            g_end = g_write.start
+            into.q[run], into.k[run], into.v[run] = g_read.q, g_write.k, g_write.v
+            for g_norm in (g_read.norm, g_write.norm):
+                for g, own in zip(into.norm or (), g_norm or (), strict=True):
+                    g += own
+            g_gates = (g_read.start_read, g_read.token_read, g_write.start_end, g_write.token_end)
+            wanted = [x for x in leaves[:3] if x is not None]
+            g_wanted = iter(torch.autograd.grad(closed_form, wanted, g_gates))
+            for g in into[3:6]:
+                if g is not None:
+                    g[run] = next(g_wanted)
+        for g, own in zip(into.start, g_end, strict=True):
+            g.copy_(own)
         return (None, *g_flat)
 
 
@@ -244,16 +245,46 @@ def _runs(chunks: int) -> list[slice]:
     return [slice(i, min(i + length, chunks)) for i in range(0, chunks, length)]
 
 
-def _rows(tensors: Sequence[Any], run: slice) -> list[Any]:
-    return [None if x is None else x[run] for x in tensors]
+def _read(
+    q: Tensor,
+    written: Written,
+    gates: ChunkGates,
+    rest: list[Tensor] | None,
+    form: MemoryForm,
+    how: _How,
+) -> tuple[Tensor, Read]:
+    if how.read_anchor:
+        return read_anchors(q, written, form)
+    return read_chunks(q, written, gates, rest, form)
 
 
-def _split(gates: ChunkGates) -> Iterator[ChunkGates]:
-    return (ChunkGates(*each) for each in zip(*gates, strict=True))
+def _read_backward(
+    read: Read,
+    g_y: Tensor,
+    written: Written,
+    gates: ChunkGates,
+    given: _Tensors,
+    into: _Tensors,
+    form: MemoryForm,
+) -> ReadGradients:
+    if read.scores:
+        return read_chunks_backward(read, g_y, written, gates, given.rest, form, into.rest)
+    g_q, g_anchor, g_norm = read_anchors_backward(read, g_y, written, form)
+    nothing = [[torch.zeros_like(x) for x in xs] for xs in written[:4]]
+    g_fast, _, g_inputs, g_deltas = nothing
+    for layer, g in enumerate(g_anchor):
+        if into.anchor is None:
+            weights_of(g_fast[layer], gates.token_end.shape[-1])[:-1] += g
+        else:
+            into.anchor[layer] += g[0]
+    unread = (torch.zeros_like(gates.start_read), torch.zeros_like(gates.token_read))
+    return ReadGradients(g_q, g_fast, g_inputs, g_deltas, *unread, g_norm)
 
 
-def _trace(tape: ChunkTape) -> tuple[Tensor, Tensor]:
-    """Surprise and norm of the anchor at every token, ``(N, b)``."""
-    surprise = tape.surprise.norm()
-    squares = torch.stack([w.square().sum((1, 2)) for w in tape.anchor]).sum(0)
-    return surprise, squares.sqrt()[:, None].expand_as(surprise)
+def _trace(written: Written) -> tuple[Tensor, Tensor]:
+    """Surprise and norm of the anchor at every token, ``(K, N, b)``."""
+    pairs = zip(written.inputs, written.deltas, strict=True)
+    squares = [a.square().sum(-1) * delta.square().sum(-1) for a, delta in pairs]
+    surprise = torch.stack(squares).sum(0).sqrt()
+    norm = torch.stack([w.square().sum((-2, -1)) for w in written.anchor]).sum(0).sqrt()
+    return surprise, norm[..., None].expand_as(surprise)

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,8 @@ class Case:
     tokens: int = 2048
 
     def __str__(self) -> str:
-        mode = "faithful" if self.faithful else "fast default"
-        return (
-            f"batch {self.batch}, d {self.dim}, heads {self.heads}, chunk {self.chunk}, "
-            f"T {self.tokens}, peer {mode}"
-        )
+        shape = f"batch {self.batch}, d {self.dim}, heads {self.heads}, chunk {self.chunk}"
+        return f"{shape}, T {self.tokens}, peer {'faithful' if self.faithful else 'fast default'}"
 
 
 CASES = [
@@ -75,28 +73,24 @@ class Worker:
         python = peer_python() if provider == PEER else sys.executable
         self.provider = provider
         self.process = subprocess.Popen(
-            [str(python), str(WORKER), provider],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+            [str(python), str(WORKER), provider], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
         shape = {key: getattr(case, key) for key in ("batch", "tokens", "dim", "heads", "chunk")}
         version = self.ask(op="make", **shape, faithful=case.faithful, expansion=EXPANSION)
         if version != torch.__version__:
             sys.exit(f"{provider} runs on torch {version}, this on {torch.__version__}")
 
     def ask(self, **request: Any) -> Any:
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         print(json.dumps(request), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(f"{self.provider} gave up: exit code {self.process.wait()}")
         return json.loads(answer)
 
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.process.communicate()  # closes its stdin, at the end of which it leaves
 
 
@@ -109,32 +103,25 @@ def peer_python() -> Path:
         print(f"installing {requirement} into {folder}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         (folder.parent / ".gitignore").write_text("*\n")
-        constraints = ["--constraint", str(ROOT / "constraints.txt")]  # no other torch than ours
-        install = ["-m", "pip", "install", "--quiet", *constraints, requirement, "torch"]
-        subprocess.run([str(python), *install], check=True)
+        pins = ["--constraint", str(ROOT / "constraints.txt")]  # no other torch than ours
+        pip = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, *pins, requirement, "torch"], check=True)
         stamp.write_text(requirement)
     return python
 
 
 class Report:
-    """Rows for the record, lines for the terminal."""
+    """Rows for the record, and the table on the terminal."""
 
     def __init__(self, quick: bool) -> None:
         self.quick = quick
         self.rows: list[dict[str, Any]] = []
-        self.lines: list[str] = []
 
     def note(self, case: Case, provider: str, metric: str, value: float, unit: str) -> None:
         self.rows.append(
-            {
-                "case": f"{case}" + ", quick" * self.quick,
-                "provider": provider,
-                "metric": metric,
-                "value": f"{value:.4g}",
-                "unit": unit,
-                "seed": 0,
-            }
-        )
+            {"case": f"{case}" + ", quick" * self.quick, "provider": provider, "metric": metric,
+             "value": f"{value:.4g}", "unit": unit, "seed": 0}
+        )  # fmt: skip
 
     def compare(
         self, case: Case, metric: str, unit: str, values: dict[str, float], claim: float | None
@@ -142,21 +129,21 @@ class Report:
         """Ours beside the peer's; tokens/s should be high, everything else low."""
         for provider, value in values.items():
             self.note(case, provider, metric, value, unit)
-        ratio = values[OURS] / values[PEER] if unit == "tokens/s" else values[PEER] / values[OURS]
-        verdict = "" if claim is None else f">= {claim:g} | {'yes' if ratio >= claim else 'NO'}"
-        shown = " | ".join(f"{values[p]:.4g}" if p in values else "" for p in (OURS, ZERO, PEER))
-        self.say(f"{case} | {metric}, {unit} | {shown} | {ratio:.2f} | {verdict or '|'}")
+        shown = [f"{values[p]:.4g}" if p in values else "" for p in (OURS, ZERO, PEER)]
+        ratio = values[OURS] / values.get(PEER, math.nan)
+        better = ratio if unit == "tokens/s" else 1 / ratio
+        verdict = [] if claim is None else [f">= {claim:g}", "yes" if better >= claim else "NO"]
+        self.say(case, f"{metric}, {unit}", *shown, f"{better:.2f}", *verdict)
 
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-        print(line, flush=True)
+    def say(self, *cells: object) -> None:
+        print(" | ".join(map(str, cells)), flush=True)
 
 
 def take_turns(case: Case, things: list[str], repeats: int) -> dict[str, dict[str, list[float]]]:
     """Seconds of every run, by thing and provider."""
     seconds: dict[str, dict[str, list[float]]] = {}
     with ExitStack() as stack:
-        workers = {p: stack.enter_context(Worker(p, case)) for p in (OURS, ZERO, PEER)}
+        workers = {p: stack.enter_context(closing(Worker(p, case))) for p in (OURS, ZERO, PEER)}
         for thing in things:
             takes_part = {OURS: workers[OURS]} if thing == "matmul" else workers
             for worker in takes_part.values():
@@ -189,7 +176,7 @@ def throughput(report: Report, case: Case, repeats: int) -> None:
         share = operations * tokens / medians[BOTH][OURS] / rate
         report.note(case, OURS, "matmul 2048 x 2048", rate / 1e9, "GFLOP/s")
         report.note(case, OURS, "fraction of matmul rate", share, "1")
-        report.say(f"{case} | fraction of matmul rate ({rate / 1e9:.0f} GFLOP/s) | {share:.3f}")
+        report.say(case, f"fraction of matmul rate ({rate / 1e9:.0f} GFLOP/s)", f"{share:.3f}")
 
 
 def streaming(report: Report, repeats: int) -> None:
@@ -200,17 +187,13 @@ def streaming(report: Report, repeats: int) -> None:
         report.compare(STREAM, f"step, {name}", "ms", values, 8 if name == "median" else None)
 
 
-def memory(report: Report, case: Case) -> None:
+def memory(report: Report, case: Case, *providers: str) -> None:
     """MiB that forward + backward adds at its highest, each in a process that did nothing else."""
     values = {}
-    for provider in (OURS,) if case == LONG else (OURS, PEER):
-        with Worker(provider, case) as worker:
+    for provider in providers:
+        with closing(Worker(provider, case)) as worker:
             values[provider] = worker.ask(op="peak")
-    if case == LONG:
-        report.note(case, OURS, "peak memory", values[OURS], "MiB")
-        report.say(f"{case} | peak memory, MiB | {values[OURS]:.4g}")
-    else:
-        report.compare(case, "peak memory", "MiB", values, 4)
+    report.compare(case, "peak memory", "MiB", values, 4 if PEER in providers else None)
 
 
 def draw(path: Path) -> None:
@@ -229,6 +212,7 @@ def draw(path: Path) -> None:
         places = [i + shift for i in range(len(cases))]
         axes.barh(places, [rates[c, provider] for c in cases], 0.38, label=provider, color=colour)
     axes.set_xscale("log")
+    axes.set_xlim(left=min(rates.values()) / 4)
     axes.set_yticks(range(len(cases)), cases, fontsize=8)
     axes.set_xlabel("tokens/s, forward + backward, two CPU threads")
     axes.grid(axis="x", alpha=0.3)
@@ -243,19 +227,18 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases with this in their name")
     options = parser.parse_args()
     torch.set_num_threads(2)  # as the workers; `_record` writes it down
-    repeats = 2 if options.quick else 5
-    cases = [case for case in CASES if options.only in str(case)]
-    if options.quick and not options.only:
-        cases = [CASES[1], CASES[5]]
+    repeats, cases = (2, [CASES[1], CASES[5]]) if options.quick else (5, CASES)
+    if options.only:
+        cases = [case for case in CASES if options.only in str(case)]
     report = Report(options.quick)
-    print("case | metric | ours | ours, forget toward zero | peer | times better | claim | holds?")
+    report.say("case", "metric", *(OURS, ZERO, PEER), "times better", "claim", "holds?")
     for case in cases:
         throughput(report, case, repeats)
-        memory(report, case)
+        memory(report, case, OURS, PEER)
     if options.only in str(STREAM):
         streaming(report, repeats)
     if options.only in str(LONG):
-        memory(report, LONG)
+        memory(report, LONG, OURS)
     path = _record.record("core_speed", report.rows)
     draw(path.with_suffix(".png"))
     print(f"wrote {path}")

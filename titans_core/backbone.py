@@ -1,24 +1,33 @@
-"""``Backbone``: persistent memory tokens, then a stack of blocks; no domain knowledge."""
+"""``Backbone``: a stack of blocks of one kind; no domain knowledge."""
 
 from __future__ import annotations
 
-from typing import final
+from typing import cast, final
 
-import torch
 from torch import Tensor, nn
 
-from titans_core.blocks import LongTermMemory
-from titans_core.config import BackboneConfig
-from titans_core.projections import check_tokens
+from titans_core.block_parts import persistent_tokens, prepend
+from titans_core.blocks import AttentionOnly, LongTermMemory, MemoryAsGate, MemoryAsLayer
+from titans_core.config import AttentionConfig, BackboneConfig
+from titans_core.memory_as_context import MemoryAsContext
+from titans_core.projections import check_tokens, silence
 from titans_core.state import BackboneState
+
+_BLOCKS_WITH_ATTENTION = {
+    "mac": MemoryAsContext,
+    "mag": MemoryAsGate,
+    "mal": MemoryAsLayer,
+    "attention": AttentionOnly,
+}
 
 
 @final
 class Backbone(nn.Module):
-    """A stack of memory-only blocks.
+    """A stack of blocks: memory only, or memory and attention in one of three ways.
 
-    A stream begins with the persistent memory tokens: every block reads them (and writes them into
-    its memory) before the first real token. Their own outputs are dropped.
+    A stream through memory-only blocks begins with persistent memory tokens: every block reads
+    them (and writes them into its memory) before the first real token. Their own outputs are
+    dropped. The other blocks hold persistent tokens of their own.
 
     Parameters
     ----------
@@ -41,24 +50,31 @@ class Backbone(nn.Module):
         super().__init__()
         self.config = config
         dim = config.memory.dim
-        self.persistent_tokens = nn.Parameter(
-            torch.randn(config.num_persistent_tokens, dim) * dim**-0.5
-        )
-        self.blocks = nn.ModuleList(
-            LongTermMemory(config.memory, mlp_expansion=config.mlp_expansion)
-            for _ in range(config.num_blocks)
-        )
+        if config.block == "lmm":
+            self.persistent_tokens = persistent_tokens(config.prefix_length, dim)
+        self.blocks = nn.ModuleList(_build_block(config) for _ in range(config.num_blocks))
         self.norm = nn.RMSNorm(dim)
 
     def forward(
-        self, x: Tensor, state: BackboneState | None = None
+        self, x: Tensor, state: BackboneState | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, BackboneState]:
         """``(B, T, dim) -> (B, T, dim)``, T >= 1; without a state a new stream begins.
+
+        Parameters
+        ----------
+        x : Tensor
+        state : BackboneState, optional
+            Where an earlier call of the same streams ended.
+        mask : Tensor, optional
+            ``(B, T)`` bool, True for a real token. Whatever stands elsewhere reaches nothing; the
+            outputs there are finite and mean nothing. Streams of unequal length are padded on the
+            right.
 
         Raises
         ------
         ValueError
-            x is not ``(B, T >= 1, dim)``, or the state is of another backbone or batch.
+            x is not ``(B, T >= 1, dim)``, the mask not ``(B, T)``, or the state is of another
+            backbone or batch.
         """
         check_tokens(x, self.config.memory.dim)
         if state is not None and len(state.blocks) != len(self.blocks):
@@ -66,12 +82,22 @@ class Backbone(nn.Module):
                 f"state belongs to a backbone of {len(state.blocks)} blocks; this one has "
                 f"{len(self.blocks)}."
             )
-        if state is None:
-            x = torch.cat([self.persistent_tokens.expand(x.shape[0], -1, -1), x], dim=1)
+        x = silence(x, mask)  # here, for a stack of no blocks
+        begins = state is None and self.config.prefix_length > 0
+        if begins:
+            x, mask = prepend(self.persistent_tokens, x, mask)
         new_states = []
         for i, block in enumerate(self.blocks):
-            x, block_state = block(x, None if state is None else state.blocks[i])
+            x, block_state = block(x, None if state is None else state.blocks[i], mask)
             new_states.append(block_state)
-        if state is None:
-            x = x[:, self.config.num_persistent_tokens :]
+        if begins:
+            x = x[:, self.config.prefix_length :]
         return self.norm(x), BackboneState(tuple(new_states))
+
+
+def _build_block(config: BackboneConfig) -> nn.Module:
+    if config.block == "lmm":
+        return LongTermMemory(config.memory, mlp_expansion=config.mlp_expansion)
+    block = _BLOCKS_WITH_ATTENTION[config.block]
+    attention = cast(AttentionConfig, config.attention)  # checked by the configuration
+    return block(config.memory, attention, mlp_expansion=config.mlp_expansion)

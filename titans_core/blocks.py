@@ -1,16 +1,21 @@
-"""Blocks: small final classes with one signature, ``forward(x, state=None) -> (y, state)``."""
+"""Blocks: small final classes with one signature, ``forward(x, state=None, mask=None)``.
+
+Every block is what its name says between a norm and a residual connection, then a SwiGLU between
+the same. Memory as context stands in ``memory_as_context.py``.
+"""
 
 from __future__ import annotations
 
 from typing import final
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from titans_core.config import NeuralMemoryConfig
-from titans_core.neural_memory import NeuralMemory
-from titans_core.projections import check_tokens
-from titans_core.state import MemoryLayerState
+from titans_core.attention import SlidingWindowAttention
+from titans_core.block_parts import Gate, SwiGLU, check_state, persistent_tokens, prepend
+from titans_core.config import AttentionConfig, MemoryConfig
+from titans_core.memory_layer import build_memory
+from titans_core.projections import check_tokens, silence
+from titans_core.state import AttentionState, LayerState, MemoryAsGateState, MemoryAsLayerState
 
 
 @final
@@ -19,7 +24,7 @@ class LongTermMemory(nn.Module):
 
     Parameters
     ----------
-    config : NeuralMemoryConfig
+    config : NeuralMemoryConfig or GatedDeltaConfig
     mlp_expansion : int
         Hidden width of the SwiGLU, in multiples of ``config.dim``.
 
@@ -28,34 +33,172 @@ class LongTermMemory(nn.Module):
     Behrouz, Zhong, Mirrokni (arXiv 2501.00663), section 4.3 (LMM) and 4.4.
     """
 
-    def __init__(self, config: NeuralMemoryConfig, *, mlp_expansion: int = 2) -> None:
+    def __init__(self, config: MemoryConfig, *, mlp_expansion: int = 2) -> None:
         super().__init__()
         self.memory_norm = nn.RMSNorm(config.dim)
-        self.memory = NeuralMemory(config)
+        self.memory = build_memory(config)
         self.mlp_norm = nn.RMSNorm(config.dim)
         self.mlp = SwiGLU(config.dim, mlp_expansion * config.dim)
 
     def forward(
-        self, x: Tensor, state: MemoryLayerState | None = None
-    ) -> tuple[Tensor, MemoryLayerState]:
-        """``(B, T, dim) -> (B, T, dim)``."""
+        self, x: Tensor, state: LayerState | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, LayerState]:
+        """``(B, T, dim) -> (B, T, dim)``; mask ``(B, T)`` bool, True for a real token."""
         check_tokens(x, self.memory.config.dim)
-        remembered, state = self.memory(self.memory_norm(x), state)
+        x = silence(x, mask)
+        remembered, state = self.memory(self.memory_norm(x), state, mask)
         x = x + remembered
         return x + self.mlp(self.mlp_norm(x)), state
 
 
 @final
-class SwiGLU(nn.Module):
-    """``(SiLU(x W_1) * x W_2) W_3`` (Shazeer, arXiv 2002.05202)."""
+class MemoryAsGate(nn.Module):
+    """MAG: attention over a window, gated by the long-term memory of the same tokens.
 
-    def __init__(self, dim: int, hidden: int) -> None:
+    ``y = SWA([P, x])``, ``o = gate(y, M([P, x]))`` behind one norm, with persistent tokens P:
+    attention sees them from everywhere, the memory reads them once, when a stream begins.
+
+    Parameters
+    ----------
+    memory : NeuralMemoryConfig or GatedDeltaConfig
+    attention : AttentionConfig
+    mlp_expansion : int
+        Hidden width of the SwiGLU, in multiples of ``memory.dim``.
+
+    Notes
+    -----
+    Behrouz, Zhong, Mirrokni (arXiv 2501.00663), section 4.2, eq. 26-28. For the gate see ``Gate``.
+    """
+
+    def __init__(
+        self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
+    ) -> None:
         super().__init__()
-        self.expand = nn.Linear(dim, 2 * hidden, bias=False)
-        self.contract = nn.Linear(hidden, dim, bias=False)
+        dim = memory.dim
+        self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
+        self.norm = nn.RMSNorm(dim)
+        self.attention = SlidingWindowAttention(dim, attention)
+        self.memory = build_memory(memory)
+        self.gate = Gate(dim)
+        self.mlp_norm = nn.RMSNorm(dim)
+        self.mlp = SwiGLU(dim, mlp_expansion * dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``(..., dim) -> (..., dim)``."""
-        gate, value = self.expand(x).chunk(2, dim=-1)
-        contracted: Tensor = self.contract(functional.silu(gate) * value)
-        return contracted
+    def forward(
+        self, x: Tensor, state: MemoryAsGateState | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, MemoryAsGateState]:
+        """``(B, T, dim) -> (B, T, dim)``; mask ``(B, T)`` bool, True for a real token."""
+        check_tokens(x, self.memory.config.dim)
+        check_state(state, MemoryAsGateState)
+        x = silence(x, mask)
+        z, persistent = self.norm(x), self.norm(self.persistent_tokens)
+        prefix = self.attention.heads.prefix(persistent[None])
+        attended, attention = self.attention(
+            z, None if state is None else state.attention, mask, prefix
+        )
+        if state is None:
+            tokens, tokens_mask = prepend(persistent, z, mask)
+            remembered, memory = self.memory(tokens, None, tokens_mask)
+            remembered = remembered[:, len(persistent) :]
+        else:
+            remembered, memory = self.memory(z, state.memory, mask)
+        x = x + self.gate(attended, remembered)
+        return x + self.mlp(self.mlp_norm(x)), MemoryAsGateState(memory, attention)
+
+
+@final
+class MemoryAsLayer(nn.Module):
+    """MAL: long-term memory first, then attention over a window of what it read.
+
+    ``y = M([P, x])``, ``o = SWA(norm(y))`` behind one norm: the second norm keeps attention from
+    depending on how large memories write. What the memory reads at the persistent tokens P is
+    visible to attention from everywhere.
+
+    Parameters
+    ----------
+    memory : NeuralMemoryConfig or GatedDeltaConfig
+    attention : AttentionConfig
+    mlp_expansion : int
+        Hidden width of the SwiGLU, in multiples of ``memory.dim``.
+
+    Notes
+    -----
+    Behrouz, Zhong, Mirrokni (arXiv 2501.00663), section 4.3, eq. 29-31.
+    """
+
+    def __init__(
+        self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
+    ) -> None:
+        super().__init__()
+        dim = memory.dim
+        self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
+        self.norm = nn.RMSNorm(dim)
+        self.memory = build_memory(memory)
+        self.attention_norm = nn.RMSNorm(dim)
+        self.attention = SlidingWindowAttention(dim, attention)
+        self.projection = nn.Linear(dim, dim, bias=False)
+        self.mlp_norm = nn.RMSNorm(dim)
+        self.mlp = SwiGLU(dim, mlp_expansion * dim)
+
+    def forward(
+        self, x: Tensor, state: MemoryAsLayerState | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, MemoryAsLayerState]:
+        """``(B, T, dim) -> (B, T, dim)``; mask ``(B, T)`` bool, True for a real token."""
+        check_tokens(x, self.memory.config.dim)
+        check_state(state, MemoryAsLayerState)
+        x = silence(x, mask)
+        z, attention = self.norm(x), None
+        if state is None:
+            persistent = self.norm(self.persistent_tokens)
+            tokens, tokens_mask = prepend(persistent, z, mask)
+            remembered, memory = self.memory(tokens, None, tokens_mask)
+            first, remembered = remembered.tensor_split([len(persistent)], dim=1)
+            prefix = self.attention.heads.prefix(self.attention_norm(first))
+        else:
+            prefix, attention = state.prefix, state.attention
+            remembered, memory = self.memory(z, state.memory, mask)
+        y = silence(self.attention_norm(remembered), mask)
+        attended, attention = self.attention(y, attention, mask, prefix)
+        x = x + self.projection(attended)
+        return x + self.mlp(self.mlp_norm(x)), MemoryAsLayerState(memory, prefix, attention)
+
+
+@final
+class AttentionOnly(nn.Module):
+    """The ablation: ``MemoryAsGate`` without its memory.
+
+    ``y = SWA([P, x])``, ``o = W norm(y)`` behind one norm.
+
+    Parameters
+    ----------
+    memory : NeuralMemoryConfig or GatedDeltaConfig
+        Only its ``dim`` counts.
+    attention : AttentionConfig
+    mlp_expansion : int
+        Hidden width of the SwiGLU, in multiples of ``memory.dim``.
+    """
+
+    def __init__(
+        self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
+    ) -> None:
+        super().__init__()
+        dim = memory.dim
+        self.dim = dim
+        self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
+        self.norm = nn.RMSNorm(dim)
+        self.attention = SlidingWindowAttention(dim, attention)
+        self.attended_norm = nn.RMSNorm(dim)
+        self.projection = nn.Linear(dim, dim, bias=False)
+        self.mlp_norm = nn.RMSNorm(dim)
+        self.mlp = SwiGLU(dim, mlp_expansion * dim)
+
+    def forward(
+        self, x: Tensor, state: AttentionState | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, AttentionState]:
+        """``(B, T, dim) -> (B, T, dim)``; mask ``(B, T)`` bool, True for a real token."""
+        check_tokens(x, self.dim)
+        check_state(state, AttentionState)
+        x = silence(x, mask)
+        prefix = self.attention.heads.prefix(self.norm(self.persistent_tokens)[None])
+        attended, state = self.attention(self.norm(x), state, mask, prefix)
+        x = x + self.projection(self.attended_norm(attended))
+        return x + self.mlp(self.mlp_norm(x)), state

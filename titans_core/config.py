@@ -128,32 +128,157 @@ class NeuralMemoryConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackboneConfig:
-    """A stack of memory-only blocks behind persistent memory tokens.
+class GatedDeltaConfig:
+    """One layer of Gated DeltaNet, the matrix memory to compare a neural memory with.
 
     Parameters
     ----------
-    memory : NeuralMemoryConfig
+    dim : int
+        Width of the tokens; heads share it equally.
+    num_heads : int
+        Independent memories, each on ``dim / num_heads`` channels.
+    conv_width : int
+        Taps of the causal depthwise convolution on queries, keys and values; 1 leaves it out.
+    """
+
+    dim: int
+    num_heads: int = 1
+    conv_width: int = 4
+
+    def __post_init__(self) -> None:
+        _check_integers(self, dim=1, num_heads=1, conv_width=1)
+        if self.dim % self.num_heads:
+            raise ValueError(
+                f"`dim` of GatedDeltaConfig must be a multiple of num_heads={self.num_heads}; "
+                f"got {self.dim}."
+            )
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one head."""
+        return self.dim // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    """Attention inside a block, to learned persistent memory tokens and to a window.
+
+    Parameters
+    ----------
+    num_heads : int
+        Heads share the width of the tokens equally; each needs a multiple of 4 channels.
+    window : int
+        Tokens that a token sees, itself included. In memory as context (MAC) the length of a
+        segment.
+    num_persistent_tokens : int
+        Learned, input-independent tokens that every token sees, wherever it stands.
+    causal : bool
+        Tokens see nothing after themselves. False: every call is one fully observed window, in
+        which tokens see ``window - 1`` neighbours on both sides (MAC: their whole segment), and
+        only the memory is carried on to the next call.
+    """
+
+    num_heads: int
+    window: int
+    num_persistent_tokens: int = 4
+    causal: bool = True
+
+    def __post_init__(self) -> None:
+        _check_integers(self, num_heads=1, window=1, num_persistent_tokens=0)
+        if not isinstance(self.causal, bool):
+            raise ValueError(f"`causal` of AttentionConfig must be a bool; got {self.causal!r}.")
+
+    def head_dim(self, dim: int) -> int:
+        """Channels of one head, of tokens ``dim`` wide.
+
+        Raises
+        ------
+        ValueError
+            The heads cannot share them in multiples of 4.
+        """
+        if dim % (4 * self.num_heads):
+            raise ValueError(
+                f"`num_heads` of AttentionConfig must leave each head a multiple of 4 of the "
+                f"{dim} channels, half of which carry positions in pairs; got {self.num_heads}."
+            )
+        return dim // self.num_heads
+
+
+MemoryConfig = NeuralMemoryConfig | GatedDeltaConfig
+"""The configuration of any memory layer."""
+
+BLOCKS = ("lmm", "mac", "mag", "mal", "attention")
+"""The kinds of block that a backbone can be made of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneConfig:
+    """A stack of equal blocks.
+
+    Parameters
+    ----------
+    memory : NeuralMemoryConfig or GatedDeltaConfig
         The memory of every block; its ``dim`` is the width of the stack.
     num_blocks : int
         Blocks; 0 leaves only the final normalisation (the ablation "no memory").
-    num_persistent_tokens : int
-        Learned, input-independent tokens read before a stream begins.
+    num_persistent_tokens : int, optional
+        Learned, input-independent tokens read before a stream of memory-only blocks begins; None
+        is 4. The other blocks hold their own, see ``AttentionConfig``.
     mlp_expansion : int
         Hidden width of each block's SwiGLU, in multiples of ``dim``.
+    block : {"lmm", "mac", "mag", "mal", "attention"}
+        Memory only, memory as context, as gate or as layer (paper, section 4), or attention only
+        (the ablation: of ``memory`` only the ``dim`` counts).
+    attention : AttentionConfig, optional
+        The attention of every block; needed by all but "lmm", which has none.
     """
 
-    memory: NeuralMemoryConfig
+    memory: MemoryConfig
     num_blocks: int = 2
-    num_persistent_tokens: int = 4
+    num_persistent_tokens: int | None = None
     mlp_expansion: int = 2
+    block: str = "lmm"
+    attention: AttentionConfig | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.memory, NeuralMemoryConfig):
+        if not isinstance(self.memory, MemoryConfig):
             raise ValueError(
-                f"`memory` of BackboneConfig must be a NeuralMemoryConfig; got {self.memory!r}."
+                "`memory` of BackboneConfig must be a NeuralMemoryConfig or a GatedDeltaConfig; "
+                f"got {self.memory!r}."
             )
-        _check_integers(self, num_blocks=0, num_persistent_tokens=0, mlp_expansion=1)
+        _check_integers(self, num_blocks=0, mlp_expansion=1)
+        if self.block not in BLOCKS:
+            raise ValueError(
+                f"`block` of BackboneConfig must be one of {list(BLOCKS)}; got {self.block!r}."
+            )
+        if self.block == "lmm":
+            if self.num_persistent_tokens is not None:
+                _check_integers(self, num_persistent_tokens=0)
+            if self.attention is not None:
+                raise ValueError(
+                    "`attention` of BackboneConfig must be None for block='lmm', which has no "
+                    f"attention; got {self.attention!r}."
+                )
+            return
+        if not isinstance(self.attention, AttentionConfig):
+            raise ValueError(
+                f"`attention` of BackboneConfig must be an AttentionConfig for "
+                f"block={self.block!r}; got {self.attention!r}."
+            )
+        self.attention.head_dim(self.memory.dim)
+        if self.num_persistent_tokens is not None:
+            raise ValueError(
+                f"`num_persistent_tokens` of BackboneConfig must be None for "
+                f"block={self.block!r}, whose blocks hold their own: set it in AttentionConfig; "
+                f"got {self.num_persistent_tokens!r}."
+            )
+
+    @property
+    def prefix_length(self) -> int:
+        """Persistent tokens that the backbone itself puts before a stream."""
+        if self.block != "lmm":
+            return 0
+        return 4 if self.num_persistent_tokens is None else self.num_persistent_tokens
 
 
 def _check_integers(config: object, **least: int) -> None:

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from torch import Tensor
 
+from titans_core.gated_delta_net import GatedDeltaState
+from titans_core.ops.memory_mlp import Weights
 from titans_core.ops.state import NeuralMemoryState
 
-STATE_FORMAT_VERSION = 1
+STATE_FORMAT_VERSION = 2  # 1 knew memory-only blocks and named no types
 
 
 class MemoryLayerState(NamedTuple):
@@ -46,13 +48,99 @@ class MemoryRecord(NamedTuple):
     memory_norm: Tensor
 
 
+LayerState = MemoryLayerState | GatedDeltaState
+"""State of a memory layer of either kind; also of a memory-only block."""
+
+
+class AttentionState(NamedTuple):
+    """State of sliding-window attention; the first of its tokens lie longest back.
+
+    Parameters
+    ----------
+    keys, values : Tensor
+        ``(B, H, window - 1, D)``, keys not rotated; ``(B, H, 0, D)`` without ``causal``.
+    present : Tensor
+        ``(B, window - 1)`` bool: False for a masked token, or from before the stream.
+    """
+
+    keys: Tensor
+    values: Tensor
+    present: Tensor
+
+
+class OpenSegment(NamedTuple):
+    """What segment attention keeps of a segment that is not full yet.
+
+    Parameters
+    ----------
+    keys, values : Tensor
+        ``(B, H, 2, window, D)``, keys not rotated: of what was retrieved, and of the tokens;
+        ``(B, H, 2, 0, D)`` without ``causal``, where no segment stays open.
+    present : Tensor
+        ``(B, window)`` bool: False for a masked token.
+    length : int
+        How many places are taken; the others hold zeros.
+    """
+
+    keys: Tensor
+    values: Tensor
+    present: Tensor
+    length: int
+
+
+class MemoryAsContextState(NamedTuple):
+    """State of a ``MemoryAsContext`` block.
+
+    Parameters
+    ----------
+    memory : MemoryLayerState or GatedDeltaState
+    start : tuple of Tensor
+        The weights that the memory had when the open segment began: what the segment retrieves
+        from.
+    segment : OpenSegment
+    """
+
+    memory: LayerState
+    start: Weights
+    segment: OpenSegment
+
+
+class MemoryAsGateState(NamedTuple):
+    """State of a ``MemoryAsGate`` block."""
+
+    memory: LayerState
+    attention: AttentionState
+
+
+class MemoryAsLayerState(NamedTuple):
+    """State of a ``MemoryAsLayer`` block.
+
+    Parameters
+    ----------
+    memory : MemoryLayerState or GatedDeltaState
+    prefix : tuple of Tensor
+        Keys and values ``(B, H, P, D)`` of what the memory read at the persistent tokens.
+    attention : AttentionState
+    """
+
+    memory: LayerState
+    prefix: tuple[Tensor, Tensor]
+    attention: AttentionState
+
+
+BlockState = (
+    LayerState | AttentionState | MemoryAsContextState | MemoryAsGateState | MemoryAsLayerState
+)
+"""State of any block."""
+
+
 class BackboneState(NamedTuple):
-    """State of a ``Backbone``: one layer state per block."""
+    """State of a ``Backbone``: one state per block."""
 
-    blocks: tuple[MemoryLayerState, ...]
+    blocks: tuple[BlockState, ...]
 
 
-StateT = TypeVar("StateT", BackboneState, MemoryLayerState, NeuralMemoryState)
+StateT = TypeVar("StateT", bound=tuple[Any, ...])
 
 
 def map_state(function: Callable[[Tensor], Tensor], state: StateT) -> StateT:
@@ -75,33 +163,59 @@ def detach_state(state: StateT) -> StateT:
     return map_state(Tensor.detach, state)
 
 
+_TYPES = {
+    kind.__name__: kind
+    for kind in (
+        NeuralMemoryState,
+        MemoryLayerState,
+        GatedDeltaState,
+        AttentionState,
+        OpenSegment,
+        MemoryAsContextState,
+        MemoryAsGateState,
+        MemoryAsLayerState,
+    )
+}
+
+
 def state_to_dict(state: BackboneState) -> dict[str, Any]:
-    """Nested dicts and tuples of tensors and ints, as ``persistence.save_tree`` takes them."""
-    return {
-        "format_version": STATE_FORMAT_VERSION,
-        "blocks": tuple(
-            {"memory": block.memory._asdict(), "conv_tail": block.conv_tail}
-            for block in state.blocks
-        ),
-    }
+    """Nested dicts and tuples of tensors, ints and str, as ``persistence.save_tree`` takes them."""
+    return {"format_version": STATE_FORMAT_VERSION, "blocks": _to_tree(state.blocks)}
 
 
 def state_from_dict(tree: dict[str, Any]) -> BackboneState:
-    """Inverse of ``state_to_dict``.
+    """Inverse of ``state_to_dict``; also reads what version 1 wrote.
 
     Raises
     ------
     ValueError
         The tree was written by a newer version of this library.
     """
-    if tree.get("format_version") != STATE_FORMAT_VERSION:
+    version = tree.get("format_version")
+    if version == 1:
+        return BackboneState(
+            tuple(
+                MemoryLayerState(NeuralMemoryState(**block["memory"]), block["conv_tail"])
+                for block in tree["blocks"]
+            )
+        )
+    if version != STATE_FORMAT_VERSION:
         raise ValueError(
-            f"state has format_version {tree.get('format_version')!r}; this version of titans_core "
-            f"reads {STATE_FORMAT_VERSION}. Upgrade titans-stream, or read it where it was written."
+            f"state has format_version {version!r}; this version of titans_core reads 1 to "
+            f"{STATE_FORMAT_VERSION}. Upgrade titans-stream, or read it where it was written."
         )
-    return BackboneState(
-        tuple(
-            MemoryLayerState(NeuralMemoryState(**block["memory"]), block["conv_tail"])
-            for block in tree["blocks"]
-        )
-    )
+    return BackboneState(_from_tree(tree["blocks"]))
+
+
+def _to_tree(value: Any) -> Any:
+    if hasattr(value, "_fields"):
+        fields = {name: _to_tree(part) for name, part in value._asdict().items()}
+        return {"type": type(value).__name__, **fields}
+    return tuple(map(_to_tree, value)) if isinstance(value, tuple) else value
+
+
+def _from_tree(value: Any) -> Any:
+    if isinstance(value, dict):
+        fields = {name: _from_tree(part) for name, part in value.items() if name != "type"}
+        return _TYPES[value["type"]](**fields)
+    return tuple(map(_from_tree, value)) if isinstance(value, tuple) else value

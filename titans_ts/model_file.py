@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from titans_core import BackboneConfig, NeuralMemoryConfig, state_from_dict, state_to_dict
+from titans_core import (
+    AttentionConfig,
+    BackboneConfig,
+    GatedDeltaConfig,
+    NeuralMemoryConfig,
+    state_from_dict,
+    state_to_dict,
+)
 from titans_core.persistence import ModelFileError, load_tree, save_tree
 from titans_core.training_config import TrainingConfig, TrainingHistory
 from titans_ts.adaptation import Stream
@@ -113,4 +120,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
 
 
 def _backbone(stored: dict[str, Any]) -> BackboneConfig:
-    return BackboneConfig(**{**stored, "memory": NeuralMemoryConfig(**stored["memory"])})
+    memory, attention = stored["memory"], stored.get("attention")
+    kind = NeuralMemoryConfig if "chunk_size" in memory else GatedDeltaConfig
+    attention = None if attention is None else AttentionConfig(**attention)
+    return BackboneConfig(**{**stored, "memory": kind(**memory), "attention": attention})

@@ -1,0 +1,149 @@
+"""An endless stream costs the same per token from first to last, in a fixed amount of memory.
+
+    python benchmarks/core_stream.py
+
+Every block reads streams of 512 to 2 million tokens in pieces of 512, with its state carried (no
+gradients; Linux). Claims: tokens/s of all lengths lie within 20 % of each other; from token 10,000
+to the end of the longest stream the process grows by less than 20 MiB; and a state saved in the
+middle, inside a chunk, and loaded from its file goes on bit for bit like the stream itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import _record
+import torch
+from torch import Tensor, nn
+
+from titans_core import (
+    BackboneState,
+    LongTermMemory,
+    NeuralMemoryConfig,
+    state_from_dict,
+    state_to_dict,
+)
+from titans_core.persistence import load_tree, save_tree
+
+MEMORY = NeuralMemoryConfig(dim=64, chunk_size=64)
+BLOCKS: dict[str, Callable[[], nn.Module]] = {
+    "LongTermMemory": lambda: LongTermMemory(MEMORY),
+}
+PIECE = 512
+LENGTHS = (512, 8192, 131_072, 2_097_152)
+REPEAT_UP_TO = 65_536  # tokens: shorter streams are repeated, and their median taken
+SETTLED = 10_000  # tokens after which memory should stand still
+
+
+def piece(number: int, tokens: int = PIECE) -> Tensor:
+    return torch.randn(1, tokens, MEMORY.dim, generator=torch.Generator().manual_seed(number))
+
+
+def resident() -> float:
+    """MiB that the process holds now."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def stream(
+    block: nn.Module, tokens: int, after_piece: Callable[[int, Any], None] | None = None
+) -> float:
+    """Tokens/s of one stream; making tokens and what is done after a piece are not counted."""
+    state, seconds = None, 0.0
+    for number in range(tokens // PIECE):
+        x = piece(number)
+        begun = time.perf_counter()
+        _, state = block(x, state)
+        seconds += time.perf_counter() - begun
+        if after_piece is not None:
+            after_piece((number + 1) * PIECE, state)
+    return tokens / seconds
+
+
+def survives_a_file(block: nn.Module, state: Any) -> bool:
+    """Whether a state that was saved and loaded, inside a chunk, gives the very same outputs."""
+    _, state = block(piece(0, MEMORY.chunk_size // 2 + 5), state)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "state.safetensors"
+        save_tree(path, state_to_dict(BackboneState((state,))), kind="state")
+        (loaded,) = state_from_dict(load_tree(path, kind="state")).blocks
+    for number in range(3):
+        y, state = block(piece(number), state)
+        y_loaded, loaded = block(piece(number), loaded)
+        if not torch.equal(y, y_loaded):
+            return False
+    return True
+
+
+def run(name: str, lengths: tuple[int, ...], quick: bool) -> list[dict[str, Any]]:
+    """Rows of one block."""
+    torch.manual_seed(0)
+    block = BLOCKS[name]()
+    rows: list[dict[str, Any]] = []
+    shape = f"{name}, d {MEMORY.dim}, chunk {MEMORY.chunk_size}"
+
+    def note(tokens: int, metric: str, value: float, unit: str) -> None:
+        rows.append(
+            {"case": f"{shape}, T {tokens}" + ", quick" * quick, "provider": "titans_core",
+             "metric": metric, "value": f"{value:.4g}", "unit": unit, "seed": 0}
+        )  # fmt: skip
+        print(f"{rows[-1]['case']:45} {metric}: {value:.4g} {unit}", flush=True)
+
+    runs: dict[int, list[float]] = {tokens: [] for tokens in lengths}
+    longest = lengths[-1]
+    held: list[float] = []
+    same = False
+
+    def watch(tokens: int, state: Any) -> None:
+        nonlocal same
+        if tokens == longest // 2:
+            same = survives_a_file(block, state)
+        if tokens - PIECE < SETTLED <= tokens or tokens == longest:
+            held.append(resident())
+
+    with torch.no_grad():
+        stream(block, 8 * PIECE)  # warm-up
+        for tokens in (*lengths, *lengths[:-1]):  # the short ones before and after the longest
+            for _ in range(max(1, REPEAT_UP_TO // tokens)):
+                runs[tokens].append(stream(block, tokens, watch if tokens == longest else None))
+    rates = {tokens: statistics.median(speeds) for tokens, speeds in runs.items()}
+    for tokens, rate in rates.items():
+        note(tokens, "speed", rate, "tokens/s")
+    settled, end = held
+    spread = max(rates.values()) / min(rates.values()) - 1
+    note(longest, f"RSS at {SETTLED} tokens", settled, "MiB")
+    note(longest, "RSS at the end", end, "MiB")
+    note(longest, "RSS growth", end - settled, "MiB")
+    note(longest, "speed, fastest over slowest length, less 1", spread, "1")
+    note(longest, "saved, loaded, continued bit for bit", same, "1 = yes")
+    for claim, holds in {
+        "tokens/s within 20 %": spread <= 0.2,
+        "growth < 20 MiB": end - settled < 20,
+        "a saved state continues bitwise": same,
+    }.items():
+        print(f"{name}: {claim}: {'holds' if holds else 'DOES NOT HOLD'}")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="streams of up to 131,072 tokens")
+    parser.add_argument("--block", choices=BLOCKS, action="append", help="only this one")
+    options = parser.parse_args()
+    lengths = LENGTHS[:-1] if options.quick else LENGTHS
+    rows = []
+    for name in options.block or BLOCKS:
+        rows += run(name, lengths, options.quick)
+    print(f"wrote {_record.record('core_stream', rows)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""What blocks are made of beside memory and attention."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@final
+class SwiGLU(nn.Module):
+    """``(SiLU(x W_1) * x W_2) W_3`` (Shazeer, arXiv 2002.05202)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(dim, 2 * hidden, bias=False)
+        self.contract = nn.Linear(hidden, dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(..., dim) -> (..., dim)``."""
+        gate, value = self.expand(x).chunk(2, dim=-1)
+        contracted: Tensor = self.contract(functional.silu(gate) * value)
+        return contracted
+
+
+@final
+class Gate(nn.Module):
+    """``o = (RMSNorm(y) * SiLU(RMSNorm(m))) W``: what attention found, gated by the memory.
+
+    Notes
+    -----
+    The paper (section 4.2) normalises both with learned vectors "followed by a non-linearity" and
+    leaves open which. SiLU on the memory's side is the gate of the memory's own output; it passes
+    attention on, with either sign, and closes where the memory says nothing.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.attended_norm = nn.RMSNorm(dim)
+        self.remembered_norm = nn.RMSNorm(dim)
+        self.projection = nn.Linear(dim, dim, bias=False)
+
+    def forward(self, attended: Tensor, remembered: Tensor) -> Tensor:
+        """``(..., dim)`` twice ``-> (..., dim)``."""
+        gate = functional.silu(self.remembered_norm(remembered))
+        projected: Tensor = self.projection(self.attended_norm(attended) * gate)
+        return projected
+
+
+def persistent_tokens(number: int, dim: int) -> nn.Parameter:
+    """Learned, input-independent tokens ``(number, dim)``."""
+    return nn.Parameter(torch.randn(number, dim) * dim**-0.5)
+
+
+def prepend(tokens: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Tokens ``(P, dim)`` before x ``(B, T, dim)``, and a mask that has them, too."""
+    x = torch.cat([tokens.expand(len(x), -1, -1), x], dim=1)
+    return x, None if mask is None else functional.pad(mask, (len(tokens), 0), value=True)
+
+
+def check_state(state: object, kind: type) -> None:
+    """Raise ValueError for the state of another kind of block."""
+    if state is not None and not isinstance(state, kind):
+        raise ValueError(f"state must be a {kind.__name__}; got a {type(state).__name__}.")

@@ -16,6 +16,7 @@ from titans_core.ops.chunk_gates import ChunkGates
 from titans_core.ops.chunk_write import Written
 from titans_core.ops.layer_norm import Normalised, normalise
 from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm
+from titans_core.ops.workspace import Workspace
 
 
 class Read(NamedTuple):
@@ -25,6 +26,8 @@ class Read(NamedTuple):
     ----------
     hidden, products : list of Tensor
         What each layer sees of the queries, h, and what it makes of it, z.
+    spreads : list of Tensor
+        h times its share of start weights and momentum; empty when the anchor is read.
     scores : list of Tensor
         ``h . a``; empty when the anchor is read.
     normalised : Normalised, optional
@@ -33,6 +36,7 @@ class Read(NamedTuple):
 
     hidden: list[Tensor]
     products: list[Tensor]
+    spreads: list[Tensor]
     scores: list[Tensor]
     normalised: Normalised | None
 
@@ -43,36 +47,49 @@ def read_chunks(
     gates: ChunkGates,
     rest: list[Tensor] | None,
     form: MemoryForm,
+    space: Workspace,
 ) -> tuple[Tensor, Read]:
     """Queries ``(K, N, b, D)`` -> what they read, of the same shape."""
     act = ACTIVATIONS[form.activation]
     start_read, token_read = gates.start_read.flatten(0, 1), gates.token_read.flatten(0, 1)
-    hidden, products, scores = [q.flatten(0, 1)], [], []
+    surprise, parts, b = written.surprise.together(), start_read.shape[-1], q.shape[2]
+    hidden, products, spreads, scores = [q.flatten(0, 1)], [], [], []
     for layer, fast in enumerate(written.fast):
-        h = hidden[-1]
-        a, delta = written.inputs[layer].flatten(0, 1), written.deltas[layer].flatten(0, 1)
-        scores.append(torch.bmm(h, a.mT))
-        z = torch.bmm(_spread(h, start_read), fast[:-1].flatten(0, 1))
-        z.baddbmm_(scores[-1] * token_read, delta, alpha=-1)
+        h, (width, d_out) = hidden[-1], fast.shape[-2:]
+        spread, score = (
+            space(f"spread {layer}", len(h), b, width),
+            space(f"score {layer}", len(h), b, b),
+        )
+        torch.mul(h[:, :, None], start_read[..., None], out=spread.unflatten(2, (parts, -1)))
+        torch.bmm(h, surprise.inputs[layer].mT, out=score)
+        z = torch.bmm(spread, fast[:-1].flatten(0, 1), out=space(f"read {layer}", len(h), b, d_out))
+        weighted = torch.mul(score, token_read, out=space("weighted", len(h), b, b))
+        z.baddbmm_(weighted, surprise.deltas[layer], alpha=-1)
         if rest is not None:  # what was forgotten of the start weights was replaced by the rest
             z += _times_rest(h * (1 - start_read[..., :1]), rest[layer])
         products.append(z)
+        spreads.append(spread)
+        scores.append(score)
         if layer < len(written.fast) - 1:
-            hidden.append(act.value(z))
+            hidden.append(act.value(z, out=space(f"hidden {layer}", *z.shape)))
     y, normalised = _finish(products[-1], q, form)
-    return y, Read(hidden, products, scores, normalised)
+    return y, Read(hidden, products, spreads, scores, normalised)
 
 
-def read_anchors(q: Tensor, written: Written, form: MemoryForm) -> tuple[Tensor, Read]:
+def read_anchors(
+    q: Tensor, written: Written, form: MemoryForm, space: Workspace
+) -> tuple[Tensor, Read]:
     """As ``read_chunks``, but every token of a chunk reads the chunk's anchor."""
     act = ACTIVATIONS[form.activation]
     hidden, products = [q.flatten(0, 1)], []
     for layer, anchor in enumerate(written.anchor):
         products.append(torch.bmm(hidden[-1], anchor.flatten(0, 1)))
         if layer < len(written.anchor) - 1:
-            hidden.append(act.value(products[-1]))
+            hidden.append(
+                act.value(products[-1], out=space(f"hidden {layer}", *products[-1].shape))
+            )
     y, normalised = _finish(products[-1], q, form)
-    return y, Read(hidden, products, [], normalised)
+    return y, Read(hidden, products, [], [], normalised)
 
 
 class ReadGradients(NamedTuple):
@@ -95,43 +112,52 @@ def read_chunks_backward(
     rest: list[Tensor] | None,
     form: MemoryForm,
     g_rest: list[Tensor] | None,
+    space: Workspace,
 ) -> ReadGradients:
     """Backward of ``read_chunks``; ``g_rest`` is added to. ``fast`` gets one row more, empty."""
     act = ACTIVATIONS[form.activation]
-    lead = g_y.shape[:2]
+    lead, b = g_y.shape[:2], g_y.shape[2]
     start_read, token_read = gates.start_read.flatten(0, 1), gates.token_read.flatten(0, 1)
-    parts = start_read.shape[-1]
+    surprise, parts = written.surprise, start_read.shape[-1]
     g_start_read, g_token_read = torch.zeros_like(start_read), torch.zeros_like(token_read)
-    layers = range(len(written.fast))
-    g_fast = [torch.empty_like(f) for f in written.fast]
-    g_inputs, g_deltas = (
-        [torch.empty_like(x) for x in xs] for xs in (written.inputs, written.deltas)
+    g_fast, g_inputs, g_deltas = (
+        [space(f"g {name} {i}", *x.shape) for i, x in enumerate(xs)]
+        for name, xs in (
+            ("fast", written.fast),
+            ("inputs", surprise.inputs),
+            ("deltas", surprise.deltas),
+        )
     )
     g_z, g_norm = _finish_backward(read, g_y, form)
-    for layer in reversed(layers):
-        h, scores = read.hidden[layer], read.scores[layer]
-        a, delta = written.inputs[layer].flatten(0, 1), written.deltas[layer].flatten(0, 1)
+    for layer in reversed(range(len(written.fast))):
+        h, score, spread = read.hidden[layer], read.scores[layer], read.spreads[layer]
+        a, delta = surprise.inputs[layer].flatten(0, 1), surprise.deltas[layer].flatten(0, 1)
         # The chunk's own tokens: - (scores * G) delta.
-        g_weighted = torch.bmm(g_z, delta.mT).neg_()
-        g_token_read.addcmul_(g_weighted, scores)
-        torch.bmm((scores * token_read).neg_().mT, g_z, out=g_deltas[layer].flatten(0, 1))
+        g_weighted = torch.bmm(g_z, delta.mT, out=space("g weighted", *score.shape)).neg_()
+        g_token_read.addcmul_(g_weighted, score)
+        weighted = torch.mul(score, token_read, out=space("weighted", *score.shape)).neg_()
+        torch.bmm(weighted.mT, g_z, out=g_deltas[layer].flatten(0, 1))
         g_scores = g_weighted.mul_(token_read)
         torch.bmm(g_scores.mT, h, out=g_inputs[layer].flatten(0, 1))
         # Start weights and momentum.
-        g_spread = torch.bmm(g_z, written.fast[layer][:-1].flatten(0, 1).mT).unflatten(
-            2, (parts, -1)
+        torch.bmm(spread.mT, g_z, out=g_fast[layer][:-1].flatten(0, 1))
+        g_spread = torch.bmm(
+            g_z, written.fast[layer][:-1].flatten(0, 1).mT, out=space("g spread", *spread.shape)
         )
-        g_start_read += (g_spread * h[:, :, None]).sum(-1)
-        g_h = (g_spread * start_read[..., None]).sum(2).baddbmm_(g_scores, a)
-        torch.bmm(_spread(h, start_read).mT, g_z, out=g_fast[layer][:-1].flatten(0, 1))
+        g_h = torch.bmm(g_scores, a, out=space(f"g hidden {layer}", *h.shape))
+        for part, g in enumerate(g_spread.chunk(parts, dim=-1)):
+            g_h.addcmul_(g, start_read[..., part, None])
+            g_start_read[..., part] += (g * h).sum(-1)
         if rest is not None and g_rest is not None:
             lost = 1 - start_read[..., :1]
             g_rested = _times_rest(g_z, rest[layer].mT)
             g_start_read[..., 0] -= (g_rested * h).sum(-1)
             g_h.addcmul_(g_rested, lost)
             g_rest[layer] += _over_chunks(h * lost, lead).mT @ _over_chunks(g_z, lead)
-        g_z = g_h if layer == 0 else act.backward(g_h, read.products[layer - 1])
-    g_q = g_z.unflatten(0, lead)
+        if layer > 0:
+            before = read.products[layer - 1]
+            g_z = act.backward(g_h, before, grad_input=space(f"g read {layer}", *before.shape))
+    g_q = g_h.unflatten(0, lead)
     return ReadGradients(
         g_q + g_y if form.residual else g_q,
         g_fast,
@@ -154,14 +180,10 @@ def read_anchors_backward(
     for layer in reversed(range(len(written.anchor))):
         g_anchor.append(torch.bmm(read.hidden[layer].mT, g_z).unflatten(0, lead))
         g_h = torch.bmm(g_z, written.anchor[layer].flatten(0, 1).mT)
-        g_z = g_h if layer == 0 else act.backward(g_h, read.products[layer - 1])
-    g_q = g_z.unflatten(0, lead)
+        if layer > 0:
+            g_z = act.backward(g_h, read.products[layer - 1], grad_input=torch.empty_like(g_h))
+    g_q = g_h.unflatten(0, lead)
     return (g_q + g_y if form.residual else g_q), g_anchor[::-1], g_norm
-
-
-def _spread(x: Tensor, coefficients: Tensor) -> Tensor:
-    """``(N, b, d)`` times ``(N, b, P)`` -> ``(N, b, P d)``: a copy of x for each part of ``fast``."""
-    return (x[:, :, None] * coefficients[..., None]).flatten(2)
 
 
 def _over_chunks(x: Tensor, lead: torch.Size) -> Tensor:

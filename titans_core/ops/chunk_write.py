@@ -2,7 +2,7 @@
 
 This is the only part of the recurrence that is sequential, so it does as little as it can: reading
 (``chunk_read.py``) and everything about gates alone is batched over chunks. ``ops/README.md``,
-section 2, has the equations.
+section 2, has the equations, ``chunk_write_backward.py`` the way back.
 
 Shapes: K chunks of b tokens, N independent memories. ``fast`` holds, per layer, the weights and
 below them the momentum, ``(N, P d_in, d_out)``; P is 1 without momentum.
@@ -10,6 +10,7 @@ below them the momentum, ``(N, P d_in, d_out)``; P is 1 without momentum.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,10 +19,41 @@ from torch import Tensor
 from titans_core.ops.chunk_gates import ChunkGates
 from titans_core.ops.layer_norm import Normalised, normalise
 from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm
+from titans_core.ops.workspace import Workspace
+
+
+class Surprise(NamedTuple):
+    """Surprise in factored form, ``u_j = a_j^T delta_j``; lists over layers of ``(K, N, b, ...)``.
+
+    Parameters
+    ----------
+    inputs, deltas : list of Tensor
+        a, what a layer sees of each key; delta, the error propagated back to its output.
+    products, pulled : list of Tensor
+        ``a W`` of each layer; ``delta W^T`` of each layer but the first.
+    error : Tensor
+        The (clipped) derivative of the loss at the memory's output.
+    """
+
+    inputs: list[Tensor]
+    deltas: list[Tensor]
+    products: list[Tensor]
+    pulled: list[Tensor]
+    error: Tensor
+
+    def of(self, chunk: int) -> Surprise:
+        """Views of one chunk."""
+        several = ([x[chunk] for x in xs] for xs in self[:4])
+        return Surprise(*several, self.error[chunk])
+
+    def together(self) -> Surprise:
+        """Views with chunks and memories on one axis, ``(K N, b, ...)``."""
+        several = ([x.flatten(0, 1) for x in xs] for xs in self[:4])
+        return Surprise(*several, self.error.flatten(0, 1))
 
 
 class Written(NamedTuple):
-    """What K chunks wrote; lists over layers of tensors ``(K, N, b, ...)`` unless said.
+    """What K chunks wrote.
 
     Parameters
     ----------
@@ -29,31 +61,12 @@ class Written(NamedTuple):
         ``(K + 1, N, P d_in, d_out)``: before each chunk, and after the last.
     anchor : list of Tensor
         ``(K, N, d_in, d_out)``: where each chunk's surprise was measured.
-    inputs, deltas : list of Tensor
-        Surprise in factored form, ``u_j = a_j^T delta_j``.
-    shares : list of Tensor
-        ``(K, N, b, P d_in)``: a_j times its token's share in weights and momentum at the end.
-    products, pulled : list of Tensor
-        ``a W`` of each layer but the last; ``delta W^T`` of each layer but the first.
-    errors : list of Tensor
-        Per chunk: the (clipped) derivative of the loss at the memory's output.
-    normalised : list of Normalised
-        Per chunk; empty without a LayerNorm.
+    surprise : Surprise
     """
 
     fast: list[Tensor]
     anchor: list[Tensor]
-    inputs: list[Tensor]
-    deltas: list[Tensor]
-    shares: list[Tensor]
-    products: list[Tensor]
-    pulled: list[Tensor]
-    errors: list[Tensor]
-    normalised: list[Normalised]
-
-    def end(self) -> list[Tensor]:
-        """Weights and momentum after the last chunk."""
-        return [f[-1] for f in self.fast]
+    surprise: Surprise
 
 
 def write_chunks(
@@ -64,67 +77,57 @@ def write_chunks(
     anchor: list[Tensor] | None,
     rest: list[Tensor] | None,
     form: MemoryForm,
+    into: list[Tensor],
+    space: Workspace,
 ) -> Written:
-    """Write K chunks one after the other; ``anchor`` where one alone was opened earlier."""
-    act = ACTIVATIONS[form.activation]
+    """Write K chunks one after the other.
+
+    Parameters
+    ----------
+    k, v : Tensor
+        ``(K, N, b, D)``.
+    start : list of Tensor
+        ``fast`` before the first chunk.
+    anchor : list of Tensor, optional
+        Where one chunk alone was opened earlier; None: every chunk begins here.
+    rest : list of Tensor, optional
+        What forgetting leads to, ``(N, d_in, d_out)``; None is zero.
+    into : list of Tensor
+        Where ``Written.fast`` goes.
+    """
     chunks, layers = len(k), range(len(start))
     parts = gates.token_end.shape[-1]
-    fast = [s.new_empty(chunks + 1, *s.shape) for s in start]
-    for f, s in zip(fast, start, strict=True):
-        f[0] = s
-    memory = [weights_of(f, parts) for f in fast]
+    memory = [weights_of(f, parts) for f in into]
     anchors = [m[:-1] for m in memory] if anchor is None else [a[None] for a in anchor]
-    products = [k.new_empty(*k.shape[:-1], f.shape[-1]) for f in fast]
-    pulled = [torch.empty_like(z) for z in products[:-1]]
-    inputs: list[list[Tensor]] = [list(k), *([] for _ in layers[1:])]
-    deltas: list[list[Tensor]] = [[] for _ in layers]
-    shares: list[list[Tensor]] = [[] for _ in layers]
-    errors, normals = [], []
-
+    surprise = _room(k, anchors, space)
+    for f, s in zip(into, start, strict=True):
+        f[0] = s
     # Views of one chunk, made once: in the loop every call counts.
-    each_anchor, each_product, each_pulled = (
-        [x.unbind() for x in xs] for xs in (anchors, products, pulled)
-    )
-    each_fast, each_memory = ([x.unbind() for x in xs] for xs in (fast, memory))
-    each_flat = [f.unflatten(2, (parts, -1)).flatten(3).unbind() for f in fast]
+    fast, weights, each_anchor = ([x.unbind() for x in xs] for xs in (into, memory, anchors))
+    flat = [f.unflatten(2, (parts, -1)).flatten(3).unbind() for f in into]
     transition, share = gates.start_end.unbind(), gates.token_end[..., None].unbind()
     forgotten = (1 - gates.start_end[..., :1, :1]).unbind()
     values = v.unbind()
     for i in range(chunks):
+        own = surprise.of(i)
+        _be_surprised(own, values[i], [a[i] for a in each_anchor], form)
         for layer in layers:
-            z = torch.bmm(inputs[layer][i], each_anchor[layer][i], out=each_product[layer][i])
-            if layer < layers[-1]:
-                inputs[layer + 1].append(act.value(z))
-        if form.norm is not None:
-            normals.append(normalise(z))
-            z = torch.addcmul(form.norm[1], normals[-1].unit, form.norm[0])
-        error = (z + inputs[0][i] if form.residual else z).sub(values[i]).mul_(2)
-        if form.huber_delta is not None:
-            error.clamp_(-2 * form.huber_delta, 2 * form.huber_delta)
-        errors.append(error)
-        delta = error if form.norm is None else normals[-1].pull(error * form.norm[0])
-        for layer in reversed(layers):
-            deltas[layer].append(delta)
-            if layer > 0:
-                back = torch.bmm(delta, each_anchor[layer][i].mT, out=each_pulled[layer - 1][i])
-                delta = act.backward(back, each_product[layer - 1][i])
-        for layer in layers:
-            torch.bmm(transition[i], each_flat[layer][i], out=each_flat[layer][i + 1])
+            torch.bmm(transition[i], flat[layer][i], out=flat[layer][i + 1])
             if rest is not None:
-                each_memory[layer][i + 1].addcmul_(rest[layer], forgotten[i])
-            shares[layer].append((inputs[layer][i][:, :, None] * share[i]).flatten(2))
-            each_fast[layer][i + 1].baddbmm_(shares[layer][i].mT, deltas[layer][i], alpha=-1)
-    return Written(
-        fast,
-        anchors,
-        [k, *(torch.stack(a) for a in inputs[1:])],
-        [torch.stack(d) for d in deltas],
-        [torch.stack(s) for s in shares],
-        products[:-1],
-        pulled,
-        errors,
-        normals,
-    )
+                weights[layer][i + 1].addcmul_(rest[layer], forgotten[i])
+            shares = (own.inputs[layer][:, :, None] * share[i]).flatten(2)
+            fast[layer][i + 1].baddbmm_(shares.mT, own.deltas[layer], alpha=-1)
+    return Written(into, anchors, surprise)
+
+
+def revisit_chunks(
+    k: Tensor, v: Tensor, parts: int, fast: list[Tensor], form: MemoryForm, space: Workspace
+) -> Written:
+    """The same as ``write_chunks`` where ``fast`` is known: all chunks at once."""
+    anchors = [weights_of(f, parts)[:-1] for f in fast]
+    surprise = _room(k, anchors, space)
+    _be_surprised(surprise.together(), v.flatten(0, 1), [a.flatten(0, 1) for a in anchors], form)
+    return Written(fast, anchors, surprise)
 
 
 def weights_of(fast: Tensor, parts: int) -> Tensor:
@@ -132,136 +135,52 @@ def weights_of(fast: Tensor, parts: int) -> Tensor:
     return fast[..., : fast.shape[-2] // parts, :]
 
 
-class WriteGradients(NamedTuple):
-    """Gradients of what ``write_chunks`` was given."""
+def _room(k: Tensor, anchors: list[Tensor], space: Workspace) -> Surprise:
+    """Where the surprise of K chunks goes; the first layer's inputs are the keys themselves."""
+    lead, widths = k.shape[:3], [a.shape[-1] for a in anchors]
 
-    k: Tensor
-    v: Tensor
-    start_end: Tensor
-    token_end: Tensor
-    start: list[Tensor]
-    norm: tuple[Tensor, Tensor] | None
+    def room(name: str, over: Sequence[int]) -> list[Tensor]:
+        return [space(f"{name} {i}", *lead, width) for i, width in enumerate(over)]
+
+    return Surprise(
+        [k, *room("inputs", widths[:-1])],
+        room("deltas", widths),
+        room("products", widths),
+        room("pulled", widths[:-1]),
+        space("error", *k.shape),
+    )
 
 
-def write_chunks_backward(
-    written: Written,
-    gates: ChunkGates,
-    rest: list[Tensor] | None,
-    form: MemoryForm,
-    g_fast: list[Tensor],
-    g_inputs: list[Tensor],
-    g_deltas: list[Tensor],
-    g_anchor: list[Tensor] | None,
-    g_rest: list[Tensor] | None,
-) -> WriteGradients:
-    """From gradients of all that ``Written`` holds to those of tokens, gates and start.
-
-    ``g_fast``, ``g_inputs`` and ``g_deltas`` come with what reading asks for, ``g_fast[-1]`` with
-    what comes after the run; they are completed in place. ``g_anchor`` (None: each chunk's anchor
-    are its start weights) and ``g_rest`` are added to.
-    """
+def _be_surprised(out: Surprise, values: Tensor, anchor: list[Tensor], form: MemoryForm) -> None:
+    """Forward through the memory, then the error back through it; fills all of ``out``."""
     act = ACTIVATIONS[form.activation]
-    chunks, layers = len(g_inputs[0]), range(len(g_fast))
-    parts = gates.token_end.shape[-1]
-    bends = [
-        act.curvature(z).mul_(p) for z, p in zip(written.products, written.pulled, strict=True)
-    ]
-    g_memory = [weights_of(f, parts) for f in g_fast]
-    each_g_anchor = [
-        g_memory[layer].unbind() if g_anchor is None else (g_anchor[layer],) for layer in layers
-    ]
-    each_anchor, each_input, each_delta, each_share, each_product, each_bend = (
-        [x.unbind() for x in xs]
-        for xs in (
-            written.anchor,
-            written.inputs,
-            written.deltas,
-            written.shares,
-            written.products,
-            bends,
-        )
-    )
-    each_g_fast, each_g_input, each_g_delta = (
-        [x.unbind() for x in xs] for xs in (g_fast, g_inputs, g_deltas)
-    )
-    flat, g_flat = (
-        [f.unflatten(2, (parts, -1)).flatten(3) for f in xs] for xs in (written.fast, g_fast)
-    )
-    each_g_flat = [f.unbind() for f in g_flat]
-    transition, share = gates.start_end.mT.unbind(), gates.token_end[..., None].unbind()
-    g_shares: list[list[Tensor]] = [[] for _ in layers]
-    g_answers, g_scaled = [], []
-    for i in reversed(range(chunks)):
-        for layer in layers:
-            after, delta = each_g_fast[layer][i + 1], each_delta[layer][i]
-            each_g_delta[layer][i].baddbmm_(each_share[layer][i], after, alpha=-1)
-            g_share = torch.bmm(delta, after.mT)
-            g_shares[layer].append(g_share)
-            mixed = g_share.unflatten(2, (parts, -1)) * share[i]
-            each_g_input[layer][i].sub_(mixed.sum(2))
-            each_g_flat[layer][i].baddbmm_(transition[i], each_g_flat[layer][i + 1])
-        # The error ran from the last layer to the first: its gradient runs the other way.
-        g_products = []
-        for layer in layers[:-1]:
-            g_delta = each_g_delta[layer][i]
-            g_pulled = act.backward(g_delta, each_product[layer][i])
-            g_products.append(each_bend[layer][i].mul_(g_delta))
-            each_g_delta[layer + 1][i].baddbmm_(g_pulled, each_anchor[layer + 1][i])
-            each_g_anchor[layer + 1][i].baddbmm_(g_pulled.mT, each_delta[layer + 1][i])
-        g_last, g_answer, g_error = _loss_backward(written, i, form, each_g_delta[-1][i])
-        g_answers.append(g_answer)
-        g_scaled.append(g_error)
-        g_products.append(g_last)
-        for layer in reversed(layers):
-            each_g_input[layer][i].baddbmm_(g_products[layer], each_anchor[layer][i].mT)
-            each_g_anchor[layer][i].baddbmm_(each_input[layer][i].mT, g_products[layer])
-            if layer > 0:
-                g_products[layer - 1] += act.backward(
-                    each_g_input[layer][i], each_product[layer - 1][i]
-                )
-
-    g_answer = torch.stack(g_answers[::-1])
-    g_token_end = torch.zeros_like(gates.token_end)
-    g_start_end = torch.zeros_like(gates.start_end)
-    for layer in layers:
-        g_share = torch.stack(g_shares[layer][::-1]).unflatten(3, (parts, -1))
-        g_token_end.sub_((g_share * written.inputs[layer][:, :, :, None]).sum(-1))
-        g_start_end += g_flat[layer][1:] @ flat[layer][:-1].mT
-        if rest is not None and g_rest is not None:
-            g_new, beta = g_memory[layer][1:], gates.start_end[..., :1, :1]
-            g_rest[layer] += ((1 - beta) * g_new).sum(0)
-            g_start_end[..., 0, 0] -= (g_new * rest[layer]).sum((-2, -1))
-    g_norm = None
+    last = len(anchor) - 1
+    for layer, weight in enumerate(anchor):
+        torch.bmm(out.inputs[layer], weight, out=out.products[layer])
+        if layer < last:
+            act.value(out.products[layer], out=out.inputs[layer + 1])
+    answer, normalised = out.products[last], None
     if form.norm is not None:
-        error, unit = torch.stack(written.errors), torch.stack([x.unit for x in written.normalised])
-        g_gain = torch.stack(g_scaled[::-1]) * error + g_answer * unit
-        g_norm = (g_gain.sum((0, 2))[:, None], g_answer.sum((0, 2))[:, None])
-    g_k = g_inputs[0] + g_answer if form.residual else g_inputs[0]
-    return WriteGradients(g_k, -g_answer, g_start_end, g_token_end, [g[0] for g in g_fast], g_norm)
+        normalised = normalise(_per_memory(answer, form))
+        answer = torch.addcmul(form.norm[1], normalised.unit, form.norm[0]).view_as(values)
+    if form.residual:
+        answer = answer + out.inputs[0]
+    torch.sub(answer, values, out=out.error).mul_(2)
+    if form.huber_delta is not None:
+        out.error.clamp_(-2 * form.huber_delta, 2 * form.huber_delta)
+    if form.norm is None or normalised is None:
+        out.deltas[last].copy_(out.error)
+    else:
+        scaled = _per_memory(out.error, form) * form.norm[0]
+        out.deltas[last].copy_(normalised.pull(scaled).view_as(values))
+    for layer in range(last, 0, -1):
+        torch.bmm(out.deltas[layer], anchor[layer].mT, out=out.pulled[layer - 1])
+        act.backward(
+            out.pulled[layer - 1], out.products[layer - 1], grad_input=out.deltas[layer - 1]
+        )
 
 
-def _loss_backward(
-    written: Written, i: int, form: MemoryForm, g_delta: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """From the gradient of the last delta to those of the last product, the answer, the error."""
-    error = written.errors[i]
-    clipped = None
-    if form.huber_delta is not None:  # where the error was clipped, nothing passes
-        clipped = error.abs() >= 2 * form.huber_delta
-    if form.norm is None:
-        g_answer = 2 * g_delta
-        g_answer = g_answer if clipped is None else g_answer.masked_fill_(clipped, 0)
-        return g_answer, g_answer, g_delta
-    gain, normalised = form.norm[0], written.normalised[i]
-    unit, inverse_std = normalised.unit, normalised.inverse_std
-    scaled = error * gain
-    g_error = normalised.pull(g_delta)
-    g_answer = (g_error * gain).mul_(2)
-    g_answer = g_answer if clipped is None else g_answer.masked_fill_(clipped, 0)
-    # delta = J(unit, inverse_std) scaled: J moves with the product, too.
-    along = (scaled * unit).mean(-1, keepdim=True)
-    g_along = (g_delta * unit).mean(-1, keepdim=True)
-    g_unit = (g_delta * along).addcmul_(scaled, g_along).mul_(inverse_std)
-    stretch = (g_delta * written.deltas[-1][i]).mean(-1, keepdim=True).mul_(inverse_std)
-    g_last = normalised.pull(torch.addcmul(-g_unit, g_answer, gain))
-    return g_last.addcmul_(unit, stretch, value=-1), g_answer, g_error
+def _per_memory(x: Tensor, form: MemoryForm) -> Tensor:
+    """``(K N, b, D)`` -> ``(K, N, b, D)``, where each memory meets its own gain and bias."""
+    memories = 1 if form.norm is None else len(form.norm[0])
+    return x.unflatten(0, (-1, memories))

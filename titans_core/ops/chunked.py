@@ -26,9 +26,13 @@ from titans_core.ops.chunk_read import (
     read_chunks,
     read_chunks_backward,
 )
-from titans_core.ops.chunk_write import Written, weights_of, write_chunks, write_chunks_backward
+from titans_core.ops.chunk_write import Written, revisit_chunks, weights_of, write_chunks
+from titans_core.ops.chunk_write_backward import write_chunks_backward
 from titans_core.ops.memory_mlp import MemoryForm, Weights
 from titans_core.ops.state import MemoryTrace, NeuralMemoryState
+from titans_core.ops.workspace import Workspace
+
+KEPT_BYTES = 64 * 2**20
 
 
 def neural_memory_chunked(
@@ -168,48 +172,62 @@ class _Chunks(torch.autograd.Function):
     def forward(ctx: Any, how: _How, *flat: Tensor | None) -> Any:
         given = _Tensors.sort(how, flat)
         form = how.form._replace(norm=given.norm)
-        fast, checkpoints, seen = given.start, [], []
-        outputs = torch.empty_like(given.q)
-        for run in _runs(len(given.q)):
-            if run.start and any(ctx.needs_input_grad):
-                checkpoints += fast
+        space = Workspace(given.q)
+        chunks, fast, outputs = len(given.q), given.start, torch.empty_like(given.q)
+        keep_all = any(ctx.needs_input_grad) and _fits(chunks, given)
+        ctx.how, ctx.keep_all = how, keep_all
+        if keep_all:
+            whole = [f.new_empty(chunks + 1, *f.shape) for f in fast]
+        checkpoints, seen = [], []
+        for run in _runs(chunks):
+            length = run.stop - run.start
+            if keep_all:
+                into = [f[run.start : run.stop + 1] for f in whole]
+            else:
+                into = [space(f"fast {i}", length + 1, *f.shape) for i, f in enumerate(fast)]
+                checkpoints += [f.clone() for f in fast] if any(ctx.needs_input_grad) else []
             gates = chunk_gates(*given.gates(run))
             written = write_chunks(
-                given.k[run], given.v[run], gates, fast, given.anchor, given.rest, form
+                given.k[run], given.v[run], gates, fast, given.anchor, given.rest, form, into, space
             )
-            outputs[run], _ = _read(given.q[run], written, gates, given.rest, form, how)
-            fast = [x.clone() for x in written.end()]  # alone: the rest of the run is not kept
+            outputs[run], _ = _read(given.q[run], written, gates, given.rest, form, how, space)
+            fast = [f[-1] for f in into]
             if how.traced:
                 seen.append(_trace(written))
-        ctx.how = how
-        ctx.save_for_backward(*flat, *checkpoints)
+        ctx.save_for_backward(*flat, *(whole if keep_all else checkpoints))
         traces = [torch.cat(each) for each in zip(*seen, strict=True)]
         ctx.mark_non_differentiable(*traces)
-        return (outputs, *fast, *traces)
+        return (outputs, *(f.clone() for f in fast), *traces)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g_y: Tensor, *g_others: Tensor) -> Any:
         how, count = ctx.how, len(ctx.needs_input_grad) - 1
-        flat, checkpoints = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        flat, saved = ctx.saved_tensors[:count], list(ctx.saved_tensors[count:])
         given = _Tensors.sort(how, flat)
-        form = how.form._replace(norm=given.norm)
+        form, space = how.form._replace(norm=given.norm), Workspace(given.q)
         g_flat = [None if x is None else torch.zeros_like(x) for x in flat]
-        into = _Tensors.sort(how, g_flat)
-        layers = how.counts[0]
-        starts = [*given.start, *checkpoints]
+        into, layers = _Tensors.sort(how, g_flat), how.counts[0]
         g_end = list(g_others[:layers])
-        for run in reversed(_runs(len(g_y))):
+        for number, run in reversed(list(enumerate(_runs(len(g_y))))):
             leaves = [x if x is None else x.detach().requires_grad_() for x in given.gates(run)]
             with torch.enable_grad():
                 closed_form = chunk_gates(*leaves)
             gates = ChunkGates(*(x.detach() for x in closed_form))
-            start, starts = starts[-layers:], starts[:-layers]
-            written = write_chunks(
-                given.k[run], given.v[run], gates, start, given.anchor, given.rest, form
-            )
-            _, read = _read(given.q[run], written, gates, given.rest, form, how)
-            g_read = _read_backward(read, g_y[run], written, gates, given, into, form)
+            k, v = given.k[run], given.v[run]
+            if ctx.keep_all and given.anchor is None:
+                fast = [f[run.start : run.stop + 1] for f in saved]
+                written = revisit_chunks(k, v, gates.token_end.shape[-1], fast, form, space)
+            else:
+                start = saved[number * layers : (number + 1) * layers]
+                if ctx.keep_all:
+                    start = [f[0] for f in start]
+                room = [space(f"fast {i}", len(k) + 1, *f.shape) for i, f in enumerate(start)]
+                written = write_chunks(
+                    k, v, gates, start, given.anchor, given.rest, form, room, space
+                )
+            _, read = _read(given.q[run], written, gates, given.rest, form, how, space)
+            g_read = _read_backward(read, g_y[run], written, gates, given, into, form, space)
             for g, end in zip(g_read.fast, g_end, strict=True):
                 g[-1] = end
             g_write = write_chunks_backward(
@@ -222,8 +240,9 @@ class _Chunks(torch.autograd.Function):
                 g_read.deltas,
                 into.anchor,
                 into.rest,
+                space,
             )
-            g_end = g_write.start
+            g_end = [g[0].clone() for g in g_read.fast]
             into.q[run], into.k[run], into.v[run] = g_read.q, g_write.k, g_write.v
             for g_norm in (g_read.norm, g_write.norm):
                 for g, own in zip(into.norm or (), g_norm or (), strict=True):
@@ -245,6 +264,11 @@ def _runs(chunks: int) -> list[slice]:
     return [slice(i, min(i + length, chunks)) for i in range(0, chunks, length)]
 
 
+def _fits(chunks: int, given: _Tensors) -> bool:
+    """Whether the fast weights at every chunk's start are few enough to be kept."""
+    return sum(f.nbytes for f in given.start) * chunks <= KEPT_BYTES
+
+
 def _read(
     q: Tensor,
     written: Written,
@@ -252,10 +276,11 @@ def _read(
     rest: list[Tensor] | None,
     form: MemoryForm,
     how: _How,
+    space: Workspace,
 ) -> tuple[Tensor, Read]:
     if how.read_anchor:
-        return read_anchors(q, written, form)
-    return read_chunks(q, written, gates, rest, form)
+        return read_anchors(q, written, form, space)
+    return read_chunks(q, written, gates, rest, form, space)
 
 
 def _read_backward(
@@ -266,12 +291,15 @@ def _read_backward(
     given: _Tensors,
     into: _Tensors,
     form: MemoryForm,
+    space: Workspace,
 ) -> ReadGradients:
     if read.scores:
-        return read_chunks_backward(read, g_y, written, gates, given.rest, form, into.rest)
+        return read_chunks_backward(read, g_y, written, gates, given.rest, form, into.rest, space)
     g_q, g_anchor, g_norm = read_anchors_backward(read, g_y, written, form)
-    nothing = [[torch.zeros_like(x) for x in xs] for xs in written[:4]]
-    g_fast, _, g_inputs, g_deltas = nothing
+    g_fast, g_inputs, g_deltas = (
+        [torch.zeros_like(x) for x in xs]
+        for xs in (written.fast, written.surprise.inputs, written.surprise.deltas)
+    )
     for layer, g in enumerate(g_anchor):
         if into.anchor is None:
             weights_of(g_fast[layer], gates.token_end.shape[-1])[:-1] += g
@@ -283,7 +311,7 @@ def _read_backward(
 
 def _trace(written: Written) -> tuple[Tensor, Tensor]:
     """Surprise and norm of the anchor at every token, ``(K, N, b)``."""
-    pairs = zip(written.inputs, written.deltas, strict=True)
+    pairs = zip(written.surprise.inputs, written.surprise.deltas, strict=True)
     squares = [a.square().sum(-1) * delta.square().sum(-1) for a, delta in pairs]
     surprise = torch.stack(squares).sum(0).sqrt()
     norm = torch.stack([w.square().sum((-2, -1)) for w in written.anchor]).sum(0).sqrt()

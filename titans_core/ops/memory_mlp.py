@@ -20,20 +20,20 @@ NORM_EPS = 1e-5
 
 
 class Activation(NamedTuple):
-    """An activation with the derivatives that surprise and its gradient need.
+    """An activation with the derivatives that surprise and its gradient need; ``out`` as in torch.
 
     Parameters
     ----------
     value : callable
-        ``act(z)``.
+        ``(z, *, out) -> act(z)``.
     backward : callable
-        ``(g, z) -> g * act'(z)``, in one pass.
+        ``(g, z, *, grad_input) -> g * act'(z)``, in one pass.
     curvature : callable
-        ``act''(z)``.
+        ``z -> act''(z)``.
     """
 
-    value: Callable[[Tensor], Tensor]
-    backward: Callable[[Tensor, Tensor], Tensor]
+    value: Callable[..., Tensor]
+    backward: Callable[..., Tensor]
     curvature: Callable[[Tensor], Tensor]
 
 
@@ -50,8 +50,12 @@ def _gelu_curvature(z: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "silu": Activation(functional.silu, torch.ops.aten.silu_backward, _silu_curvature),
-    "gelu": Activation(functional.gelu, torch.ops.aten.gelu_backward, _gelu_curvature),
+    "silu": Activation(
+        torch.ops.aten.silu.out, torch.ops.aten.silu_backward.grad_input, _silu_curvature
+    ),
+    "gelu": Activation(
+        torch.ops.aten.gelu.out, torch.ops.aten.gelu_backward.grad_input, _gelu_curvature
+    ),
 }
 
 
@@ -90,7 +94,7 @@ def apply_memory(weights: Weights, x: Tensor, form: MemoryForm) -> Tensor:
     Tensor
         ``(B, H, n, D)``.
     """
-    activate = ACTIVATIONS[form.activation].value
+    activate = getattr(functional, form.activation)
     z = x @ weights[0]
     for layer in weights[1:]:
         z = activate(z) @ layer

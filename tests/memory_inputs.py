@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from titans_core.ops import NeuralMemoryState, neural_memory
+from titans_core.ops import MemoryTrace, NeuralMemoryState, neural_memory
 
-TOKEN_NAMES = ("q", "k", "v", "memory_lr", "momentum_decay", "forget_gate")
+TOKEN_NAMES = ("q", "k", "v", "memory_lr", "momentum_decay", "forget_gate", "write_mask")
+MASKS = ("none", "all written", "all masked", "random", "ragged", "whole chunks")
 
 
 def random_inputs(
@@ -19,6 +20,8 @@ def random_inputs(
     *,
     depth: int,
     norm: bool,
+    momentum: bool = True,
+    forgetting: bool = True,
     batch: int = 2,
     heads: int = 2,
     dim: int = 6,
@@ -54,17 +57,38 @@ def random_inputs(
         ),
         "norm": (1 + 0.1 * normal(heads, dim), 0.1 * normal(heads, dim)) if norm else None,
     }
+    if not momentum:
+        inputs["momentum_decay"] = None
+    if not forgetting:
+        inputs["forget_gate"] = None
     for tensor in flat(inputs).values():
         tensor.requires_grad_()
     return inputs
 
 
+def random_mask(kind: str, batch: int, time: int, chunk_size: int, seed: int = 0) -> Tensor | None:
+    """``(B, T)`` of one of the ``MASKS``; "ragged" is the padding of streams of unequal length."""
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "none":
+        return None
+    if kind in ("all written", "all masked"):
+        return torch.full((batch, time), kind == "all written")
+    if kind == "random":
+        return torch.rand(batch, time, generator=generator) < 0.6
+    if kind == "ragged":
+        lengths = torch.randint(time + 1, (batch, 1), generator=generator)
+        return torch.arange(time) < lengths
+    chunks = torch.rand(batch, -(-time // chunk_size), generator=generator) < 0.5
+    return chunks.repeat_interleave(chunk_size, dim=1)[:, :time]
+
+
 def flat(inputs: dict[str, Any]) -> dict[str, Tensor]:
-    """Every tensor among the inputs, by name."""
+    """Every tensor of numbers among the inputs, by name."""
     tensors = {}
     for name, value in inputs.items():
         if isinstance(value, Tensor):
-            tensors[name] = value
+            if value.is_floating_point():
+                tensors[name] = value
         elif value is not None:
             tensors |= {f"{name}[{i}]": tensor for i, tensor in enumerate(value)}
     return tensors
@@ -73,9 +97,22 @@ def flat(inputs: dict[str, Any]) -> dict[str, Tensor]:
 def cut(inputs: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
     """The tokens ``start <= t < stop``, everything else unchanged."""
     return {
-        name: value[:, start:stop] if name in TOKEN_NAMES else value
+        name: value[:, start:stop] if name in TOKEN_NAMES and value is not None else value
         for name, value in inputs.items()
     }
+
+
+def converted(inputs: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """New leaves of the same numbers in another precision."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(convert(x) for x in value)
+        if isinstance(value, Tensor) and value.is_floating_point():
+            return value.detach().to(dtype).requires_grad_()
+        return value
+
+    return {name: convert(value) for name, value in inputs.items()}
 
 
 def results(y: Tensor, state: NeuralMemoryState, inputs: dict[str, Any]) -> dict[str, Tensor]:
@@ -97,9 +134,20 @@ def results(y: Tensor, state: NeuralMemoryState, inputs: dict[str, Any]) -> dict
 
 
 def run(inputs: dict[str, Any], implementation: str, **options: Any) -> dict[str, Tensor]:
-    """``results`` of one uncut call."""
+    """``results`` of one uncut call, and what it traced if ``trace`` is a list."""
     y, state = neural_memory(**inputs, implementation=implementation, **options)
-    return results(y, state, inputs)
+    return results(y, state, inputs) | traced(options.get("trace"))
+
+
+def traced(trace: list[MemoryTrace] | None) -> dict[str, Tensor]:
+    """What several calls of one stream traced, joined."""
+    if not trace:
+        return {}
+    pieces = zip(*trace, strict=True)
+    return {
+        f"trace {name}": torch.cat(each, dim=1)
+        for name, each in zip(MemoryTrace._fields, pieces, strict=True)
+    }
 
 
 def assert_same(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:

@@ -1,4 +1,4 @@
-"""Layers, blocks and backbone: streaming, stability, gradients, configuration."""
+"""Layers, blocks and backbone: streaming, gradients, configuration."""
 
 from __future__ import annotations
 
@@ -142,42 +142,6 @@ def test_a_frozen_memory_stays_at_its_learned_start() -> None:
     assert not torch.equal(state.memory.weights[0][0], live.initial_weights[0])
 
 
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("chunk_size", [1, 4, 16, 64, 256])
-@pytest.mark.parametrize("forget_toward", ["zero", "initial"])
-def test_strongly_correlated_tokens_stay_bounded_at_default_gates(
-    depth: int, chunk_size: int, forget_toward: str
-) -> None:
-    torch.manual_seed(0)
-    config = NeuralMemoryConfig(
-        dim=16, depth=depth, chunk_size=chunk_size, forget_toward=forget_toward
-    )
-    memory = NeuralMemory(config)
-    x = torch.randn(1, 1, 16) + 0.05 * torch.randn(1, 8192, 16)
-    with torch.no_grad():
-        y, state = memory(x)
-    assert y.isfinite().all()
-    assert y.abs().max() < 10  # gated and normalised: of order one by construction
-    # Toward zero, a deep memory wanders (ops/README.md, section 4), but must not run away.
-    most = 2 if forget_toward == "initial" else 20
-    for now, start in zip(state.memory.weights, memory.initial_weights, strict=True):
-        assert now.norm() < most * start.norm()
-
-
-@pytest.mark.parametrize("depth", [1, 2])
-@pytest.mark.parametrize("norm", [False, True])
-def test_a_long_stream_forgets_rounding_at_default_gates(depth: int, norm: bool) -> None:
-    torch.manual_seed(0)
-    memory = NeuralMemory(NeuralMemoryConfig(dim=16, depth=depth, norm=norm)).double()
-    x = tokens(batch=1, time=4000, dim=16)
-    nudged = x.clone()
-    nudged[:, 0] *= 1 + 1e-9
-    with torch.no_grad():
-        apart = (memory(x)[0] - memory(nudged)[0]).abs().amax(dim=(0, 2))
-    assert apart[:100].max() > 1e-13
-    assert apart[3000:].max() < 1e-13
-
-
 def test_a_state_survives_the_disk_bit_for_bit(tmp_path: Any) -> None:
     module = build("backbone")
     x = tokens()
@@ -193,9 +157,7 @@ def test_a_state_survives_the_disk_bit_for_bit(tmp_path: Any) -> None:
 
 def test_a_state_of_a_newer_format_is_refused() -> None:
     tree = {**state_to_dict(build("backbone")(tokens())[1]), "format_version": 99}
-    with pytest.raises(
-        ValueError, match=r"format_version 99; this version of titans_core reads 1 to 2"
-    ):
+    with pytest.raises(ValueError, match=r"format_version 99; this version of titans_core reads 2"):
         state_from_dict(tree)
 
 
@@ -237,7 +199,9 @@ def test_a_state_keeps_nothing_of_the_tokens_alive() -> None:
         _, state = module(tokens(time=2000))
     sizes: list[int] = []
     map_state(lambda x: sizes.append(x.untyped_storage().nbytes()) or x, state)
-    assert max(sizes) <= 2 * 2 * 6 * 12 * 8  # batch, heads, d_in, d_out, bytes
+    # Batch, heads, d_in, d_out, bytes; twice, as weights and momentum of a layer may be views of
+    # one storage, which holds them both and nothing else.
+    assert max(sizes) <= 2 * (2 * 2 * 6 * 12 * 8)
 
 
 def test_the_memory_computes_in_float32_under_autocast() -> None:

@@ -189,7 +189,10 @@ def misuse(**changes: Any) -> None:
         ({"initial_weights": (torch.zeros(2, 6, 3),)}, r"initial_weights\[0\] must have shape"),
         ({"norm": (torch.zeros(4), torch.zeros(4))}, r"norm gain must have shape \(2, 6\)"),
         ({"activation": "relu"}, r"activation must be one of \['gelu', 'silu'\]; got 'relu'"),
-        ({"forget_toward": "one"}, r"forget_toward must be one of \['zero', 'initial'\]; got 'one'"),
+        (
+            {"forget_toward": "one"},
+            r"forget_toward must be one of \['zero', 'initial'\]; got 'one'",
+        ),
         ({"implementation": "cuda"}, "implementation must be one of .* got 'cuda'"),
     ],
 )

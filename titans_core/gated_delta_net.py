@@ -26,7 +26,7 @@ class GatedDeltaState(NamedTuple):
     weights : Tensor
         ``(B, H, D, D)``, in at least float32: the memory now.
     conv_tail : Tensor
-        ``(B, 3 dim, conv_width - 1)``: the last inputs of the causal convolution.
+        ``(B, conv_width - 1, 3 dim)``: the last inputs of the causal convolution.
     """
 
     weights: Tensor

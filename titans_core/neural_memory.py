@@ -124,12 +124,12 @@ class NeuralMemory(nn.Module):
             trace=trace,
         )
         if self.records is not None and trace:
-            nothing = torch.zeros_like(memory_lr)
-            gates = (
-                (nothing if gate is None else gate).detach()
+            lr, decay, forget = (
+                (torch.zeros_like(memory_lr) if gate is None else gate).detach()
                 for gate in (memory_lr, momentum_decay, forget_gate)
             )
-            self.records.append(MemoryRecord(trace[0].surprise, *gates, trace[0].memory_norm))
+            seen = trace[0]
+            self.records.append(MemoryRecord(seen.surprise, lr, decay, forget, seen.memory_norm))
         return self.output(read, x), MemoryLayerState(memory, tail)
 
     def fast_weights(self, state: MemoryLayerState | None, batch_size: int) -> Weights:
@@ -143,7 +143,7 @@ class NeuralMemory(nn.Module):
 
         Queries are brought to unit length per head.
         """
-        q = functional.normalize(queries.unflatten(-1, (self.config.num_heads, -1)), dim=-1)
+        q = functional.normalize(torch.unflatten(queries, -1, (self.config.num_heads, -1)), dim=-1)
         q = q.to(torch.promote_types(q.dtype, torch.float32)).transpose(1, 2)
         with torch.autocast(q.device.type, enabled=False):
             read = apply_memory(tuple(w.to(q.dtype) for w in weights), q, self._form())

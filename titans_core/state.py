@@ -21,7 +21,7 @@ class MemoryLayerState(NamedTuple):
     ----------
     memory : NeuralMemoryState
     conv_tail : Tensor
-        ``(B, 3 dim, conv_width - 1)``: the last inputs of the causal convolution.
+        ``(B, conv_width - 1, 3 dim)``: the last inputs of the causal convolution.
     """
 
     memory: NeuralMemoryState
@@ -184,25 +184,18 @@ def state_to_dict(state: BackboneState) -> dict[str, Any]:
 
 
 def state_from_dict(tree: dict[str, Any]) -> BackboneState:
-    """Inverse of ``state_to_dict``; also reads what version 1 wrote.
+    """Inverse of ``state_to_dict``.
 
     Raises
     ------
     ValueError
-        The tree was written by a newer version of this library.
+        The tree was written by another version of this library, whose layers were others.
     """
     version = tree.get("format_version")
-    if version == 1:
-        return BackboneState(
-            tuple(
-                MemoryLayerState(NeuralMemoryState(**block["memory"]), block["conv_tail"])
-                for block in tree["blocks"]
-            )
-        )
     if version != STATE_FORMAT_VERSION:
         raise ValueError(
-            f"state has format_version {version!r}; this version of titans_core reads 1 to "
-            f"{STATE_FORMAT_VERSION}. Upgrade titans-stream, or read it where it was written."
+            f"state has format_version {version!r}; this version of titans_core reads "
+            f"{STATE_FORMAT_VERSION}. Read it with the titans-stream that wrote it."
         )
     return BackboneState(_from_tree(tree["blocks"]))
 

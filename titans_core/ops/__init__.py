@@ -6,6 +6,7 @@ The equations, symbols and shapes are in ``ops/README.md``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +16,14 @@ from titans_core.ops.chunked import neural_memory_chunked
 from titans_core.ops.memory_mlp import MemoryForm, Weights, apply_memory
 from titans_core.ops.reference import neural_memory_reference
 from titans_core.ops.state import MemoryTrace, NeuralMemoryState
+from titans_core.ops.step import neural_memory_step
 
 __all__ = ["MemoryForm", "MemoryTrace", "NeuralMemoryState", "apply_memory", "neural_memory"]
 
 _IMPLEMENTATIONS: dict[str, Callable[..., tuple[Tensor, NeuralMemoryState]]] = {
     "reference": neural_memory_reference,
     "chunked": neural_memory_chunked,
+    "step": neural_memory_step,
 }
 
 
@@ -79,17 +82,18 @@ def neural_memory(
     norm : tuple of Tensor, optional
         Gain and bias ``(H, D)`` of a LayerNorm on the memory's output (before the residual).
     huber_delta : float, optional
-        Measure surprise by the Huber loss, linear beyond this error of a channel, so that an
-        outlier cannot write more than that; None is the squared error (paper, eq. 12).
+        Measure surprise by the Huber loss: the error of a channel counts no more than this much
+        in the gradient, so that an outlier writes little; None is the squared error (eq. 12).
     forget_toward : {"zero", "initial"}
         What the memory forgets to: nothing (paper, eq. 13), or ``initial_weights``.
     read : {"inclusive", "chunk_start"}
         What a query reads: the memory right after its own token was written, or the anchor, as
         the memory was when the chunk began (cheaper, and less to read).
     trace : list of MemoryTrace, optional
-        The surprise and the norm of the memory at every token are appended to it, detached.
-    implementation : {"auto", "reference", "chunked"}
-        "auto" takes the fastest that is exact for these inputs: today always "chunked".
+        The norms of surprise and anchor at every token are appended to it, detached.
+    implementation : {"auto", "reference", "chunked", "step"}
+        "auto" takes the fastest that is exact for these inputs: "step" for one token without
+        gradients, else "chunked". All can be differentiated, "chunked" once.
 
     Returns
     -------
@@ -134,11 +138,17 @@ def neural_memory(
     gates = {"memory_lr": memory_lr, "momentum_decay": momentum_decay, "forget_gate": forget_gate}
     check_tensors(q, k, v, gates, weights, norm, write_mask, state, chunk_size)
 
+    if implementation == "auto":
+        implementation = "step" if q.shape[1] == 1 and not torch.is_grad_enabled() else "chunked"
+    if implementation == "step" and q.shape[1] != 1:
+        raise ValueError(f"implementation 'step' takes one token at a time; got {q.shape[1]}.")
+    if state is None:
+        state = _initial_state(weights, len(q), momentum_decay is not None)
     dtype = torch.promote_types(q.dtype, torch.float32)
-    with_momentum = momentum_decay is not None
-    state = _initial_state(weights, len(q), with_momentum) if state is None else state
-    anchor, fast, momentum = (tuple(x.to(dtype) for x in part) for part in state[:3])
-    state = NeuralMemoryState(anchor, fast, momentum, state.offset)
+    anchor, fast, momentum, offset = state
+    state = NeuralMemoryState(
+        _cast(anchor, dtype), _cast(fast, dtype), _cast(momentum, dtype), offset
+    )
     if q.shape[1] == 0:
         return torch.empty_like(q), state
 
@@ -147,22 +157,19 @@ def neural_memory(
         k, v = (x.masked_fill(silent[..., None], 0) for x in (k, v))
         memory_lr, forget_gate = (x.masked_fill(silent, 0) for x in (memory_lr, forget_gate))
         momentum_decay = None if momentum_decay is None else momentum_decay.masked_fill(silent, 1)
+    tokens = _cast((q, k, v, memory_lr), dtype)
+    decays = (None if momentum_decay is None else momentum_decay.to(dtype), forget_gate.to(dtype))
     form = MemoryForm(
-        activation,
-        residual,
-        None if norm is None else (norm[0].to(dtype), norm[1].to(dtype)),
-        huber_delta,
+        activation, residual, None if norm is None else _cast(norm, dtype), huber_delta
     )
-    run = _IMPLEMENTATIONS["chunked" if implementation == "auto" else implementation]
     with torch.autocast(q.device.type, enabled=False):  # the state is kept in float32, always
-        y, state = run(
-            *(x.to(dtype) for x in (q, k, v, memory_lr)),
-            None if momentum_decay is None else momentum_decay.to(dtype),
-            forget_gate.to(dtype),
+        y, state = _IMPLEMENTATIONS[implementation](
+            *tokens,
+            *decays,
             state,
             chunk_size=chunk_size,
             form=form,
-            rest=tuple(w.to(dtype) for w in weights) if forget_toward == "initial" else None,
+            rest=_cast(weights, dtype) if forget_toward == "initial" else None,
             write_mask=write_mask,
             read=read,
             trace=trace,
@@ -170,10 +177,16 @@ def neural_memory(
     return y.to(q.dtype), state
 
 
+def _cast(tensors: Weights, dtype: torch.dtype) -> Any:
+    """The tensors in that dtype; most often they are already (and each call would cost)."""
+    return tuple(x if x.dtype == dtype else x.to(dtype) for x in tensors)
+
+
 def _initial_state(
     initial_weights: Weights, batch_size: int, with_momentum: bool
 ) -> NeuralMemoryState:
     """State of a stream that has not begun: every batch element at M_0, no momentum."""
-    weights = tuple(w.expand(batch_size, *w.shape) for w in initial_weights)
+    # Copies: a view of M_0 would follow an optimiser's step in place.
+    weights = tuple(w.repeat(batch_size, 1, 1, 1) for w in initial_weights)
     momentum = tuple(torch.zeros_like(w) for w in weights) if with_momentum else ()
     return NeuralMemoryState(weights, weights, momentum, 0)

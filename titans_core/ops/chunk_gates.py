@@ -11,12 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Added to a decay before its logarithm: invisible beside 1 in that dtype, and it keeps value and
-# gradient right where a gate is exactly 0 or 1.
-_TINY = {torch.float32: 1e-20, torch.float64: 1e-60}
-# Decays below exp(floor) become exact zeros: subnormal numbers would make a CPU several times
-# slower, and what they would add is far below rounding. The product of two decays stays normal.
-_LOG_FLOOR = {torch.float32: -36.0, torch.float64: -330.0}
+from titans_core.ops.decay import decay_matrix, exp_decay, log_decay
 
 
 class ChunkGates(NamedTuple):
@@ -50,10 +45,9 @@ def chunk_gates(
     ``write`` is 1 for a token that writes and 0 for a masked one, which must not let the
     momentum into the memory a second time.
     """
-    tiny = _TINY[memory_lr.dtype]
-    log_keep = torch.log(1 - forget_gate + tiny)
-    keep = _decay_matrix(log_keep)  # D: what is left at token t of what was in M after token k
-    keep_start = _exp(log_keep.cumsum(-1))  # beta
+    log_keep = log_decay(1 - forget_gate)
+    keep = decay_matrix(log_keep)  # D: what is left at token t of what was in M after token k
+    keep_start = exp_decay(log_keep.cumsum(-1))  # beta
     if momentum_decay is None:
         token_read = keep * memory_lr[..., None, :]
         return ChunkGates(
@@ -64,9 +58,9 @@ def chunk_gates(
         )
     if write is not None:
         keep = keep * write[..., None, :]
-    log_carry = torch.log(momentum_decay + tiny)
-    carry = _decay_matrix(log_carry) * memory_lr[..., None, :]  # E diag(theta)
-    carry_start = _exp(log_carry.cumsum(-1))  # m
+    log_carry = log_decay(momentum_decay)
+    carry = decay_matrix(log_carry) * memory_lr[..., None, :]  # E diag(theta)
+    carry_start = exp_decay(log_carry.cumsum(-1))  # m
     token_read = keep @ carry  # G = D E diag(theta)
     momentum_read = (keep @ carry_start[..., None]).squeeze(-1)  # f = D m
     zero = torch.zeros_like(keep_start[..., -1])
@@ -74,23 +68,6 @@ def chunk_gates(
     return ChunkGates(
         torch.stack([keep_start, momentum_read], dim=-1),
         token_read,
-        torch.stack(start_end, dim=-1).unflatten(-1, (2, 2)),
+        torch.unflatten(torch.stack(start_end, dim=-1), -1, (2, 2)),
         torch.stack([token_read[..., -1, :], carry[..., -1, :]], dim=-1),
     )
-
-
-def _decay_matrix(log_decay: Tensor) -> Tensor:
-    """``(..., b)`` -> ``(..., b, b)``: entry (t, k) is the decay over tokens k+1..t, 0 above.
-
-    Each column sums its own segment, so that no difference of long sums loses digits.
-    """
-    b = log_decay.shape[-1]
-    below = torch.ones(b, b, dtype=torch.bool, device=log_decay.device).tril(-1)
-    segments = log_decay[..., None].expand(*log_decay.shape, b).masked_fill(~below, 0).cumsum(-2)
-    return _exp(segments).tril()
-
-
-def _exp(log_decay: Tensor) -> Tensor:
-    """Exponential with an exact zero in place of anything that might be subnormal."""
-    floor = _LOG_FLOOR[log_decay.dtype]
-    return torch.exp(log_decay.masked_fill(log_decay < floor, -torch.inf))

@@ -1,8 +1,8 @@
-"""Reading K chunks at once, each token from the memory as it was right after its own write.
+"""Reading K tiles at once, each token from the memory as it was right after its own write.
 
-``z = beta (h W) + f (h S) - (tril(h a^T) * G) delta``, layer by layer (``ops/README.md``, section 2);
-or, cheaper, from each chunk's anchor. What was written is known by now, so nothing here is
-sequential. Shapes as in ``chunk_write.py``; inside, ``(K N, b, ...)``.
+``z = beta (h W) + f (h S) - (tril(h a^T) * G) delta``, layer by layer (``ops/README.md``,
+section 2); or, cheaper, from each chunk's anchor. What was written is known by now, so nothing
+here is sequential. Shapes as in ``chunk_write.py``; inside, ``(K N, b, ...)``.
 """
 
 from __future__ import annotations
@@ -47,49 +47,87 @@ def read_chunks(
     gates: ChunkGates,
     rest: list[Tensor] | None,
     form: MemoryForm,
+    products: list[Tensor],
+    scores: list[Tensor],
     space: Workspace,
 ) -> tuple[Tensor, Read]:
-    """Queries ``(K, N, b, D)`` -> what they read, of the same shape."""
-    act = ACTIVATIONS[form.activation]
+    """Queries ``(K, N, b, D)`` -> what they read, of the same shape.
+
+    ``products`` and ``scores`` is where those of the tape go, so that they may be kept.
+    """
     start_read, token_read = gates.start_read.flatten(0, 1), gates.token_read.flatten(0, 1)
-    surprise, parts, b = written.surprise.together(), start_read.shape[-1], q.shape[2]
-    hidden, products, spreads, scores = [q.flatten(0, 1)], [], [], []
+    surprise = written.surprise.together()
+    hidden, spreads = [q.flatten(0, 1)], []
     for layer, fast in enumerate(written.fast):
-        h, (width, d_out) = hidden[-1], fast.shape[-2:]
-        spread, score = (
-            space(f"spread {layer}", len(h), b, width),
-            space(f"score {layer}", len(h), b, b),
+        h, z, score = hidden[-1], products[layer], scores[layer]
+        spreads.append(
+            _spread(h, start_read, space(f"spread {layer}", *h.shape[:2], fast.shape[2]))
         )
-        torch.mul(h[:, :, None], start_read[..., None], out=spread.unflatten(2, (parts, -1)))
+        torch.bmm(spreads[-1], fast[:-1].flatten(0, 1), out=z)
         torch.bmm(h, surprise.inputs[layer].mT, out=score)
-        z = torch.bmm(spread, fast[:-1].flatten(0, 1), out=space(f"read {layer}", len(h), b, d_out))
-        weighted = torch.mul(score, token_read, out=space("weighted", len(h), b, b))
+        weighted = torch.mul(score, token_read, out=space("weighted", *score.shape))
         z.baddbmm_(weighted, surprise.deltas[layer], alpha=-1)
         if rest is not None:  # what was forgotten of the start weights was replaced by the rest
             z += _times_rest(h * (1 - start_read[..., :1]), rest[layer])
-        products.append(z)
-        spreads.append(spread)
-        scores.append(score)
-        if layer < len(written.fast) - 1:
-            hidden.append(act.value(z, out=space(f"hidden {layer}", *z.shape)))
+        hidden += _hidden(layer, z, written, form, space)
     y, normalised = _finish(products[-1], q, form)
     return y, Read(hidden, products, spreads, scores, normalised)
+
+
+def reread_chunks(
+    q: Tensor,
+    written: Written,
+    gates: ChunkGates,
+    form: MemoryForm,
+    products: list[Tensor],
+    scores: list[Tensor],
+    space: Workspace,
+) -> Read:
+    """The tape of ``read_chunks`` where its products and scores were kept."""
+    start_read = gates.start_read.flatten(0, 1)
+    hidden, spreads = [q.flatten(0, 1)], []
+    for layer, fast in enumerate(written.fast):
+        h = hidden[-1]
+        spreads.append(
+            _spread(h, start_read, space(f"spread {layer}", *h.shape[:2], fast.shape[2]))
+        )
+        hidden += _hidden(layer, products[layer], written, form, space)
+    normalised = None if form.norm is None else normalise(products[-1].view_as(q))
+    return Read(hidden, products, spreads, scores, normalised)
 
 
 def read_anchors(
     q: Tensor, written: Written, form: MemoryForm, space: Workspace
 ) -> tuple[Tensor, Read]:
     """As ``read_chunks``, but every token of a chunk reads the chunk's anchor."""
-    act = ACTIVATIONS[form.activation]
     hidden, products = [q.flatten(0, 1)], []
-    for layer, anchor in enumerate(written.anchor):
-        products.append(torch.bmm(hidden[-1], anchor.flatten(0, 1)))
-        if layer < len(written.anchor) - 1:
-            hidden.append(
-                act.value(products[-1], out=space(f"hidden {layer}", *products[-1].shape))
-            )
+    for layer, anchor in enumerate(_stacked(written.anchor)):
+        products.append(torch.bmm(hidden[-1], anchor))
+        hidden += _hidden(layer, products[-1], written, form, space)
     y, normalised = _finish(products[-1], q, form)
     return y, Read(hidden, products, [], [], normalised)
+
+
+def _spread(h: Tensor, start_read: Tensor, out: Tensor) -> Tensor:
+    """Shares of h for of start weights and momentum: ``(N, b, d)`` -> ``(N, b, P d)``."""
+    parts = torch.unflatten(out, 2, (start_read.shape[-1], -1))
+    torch.mul(h[:, :, None], start_read[..., None], out=parts)
+    return out
+
+
+def _hidden(
+    layer: int, z: Tensor, written: Written, form: MemoryForm, space: Workspace
+) -> list[Tensor]:
+    """What the next layer sees, if there is one."""
+    if layer == len(written.fast) - 1:
+        return []
+    out = space(f"hidden {layer}", *z.shape)
+    return [ACTIVATIONS[form.activation].value(z, out=out)]
+
+
+def _stacked(anchors: list[list[Tensor]]) -> list[Tensor]:
+    """Per layer the anchors of all tiles, ``(K N, d_in, d_out)``."""
+    return [torch.cat(each) for each in zip(*anchors, strict=True)]
 
 
 class ReadGradients(NamedTuple):
@@ -115,8 +153,7 @@ def read_chunks_backward(
     space: Workspace,
 ) -> ReadGradients:
     """Backward of ``read_chunks``; ``g_rest`` is added to. ``fast`` gets one row more, empty."""
-    act = ACTIVATIONS[form.activation]
-    lead, b = g_y.shape[:2], g_y.shape[2]
+    act, lead = ACTIVATIONS[form.activation], g_y.shape[:2]
     start_read, token_read = gates.start_read.flatten(0, 1), gates.token_read.flatten(0, 1)
     surprise, parts = written.surprise, start_read.shape[-1]
     g_start_read, g_token_read = torch.zeros_like(start_read), torch.zeros_like(token_read)
@@ -157,14 +194,14 @@ def read_chunks_backward(
         if layer > 0:
             before = read.products[layer - 1]
             g_z = act.backward(g_h, before, grad_input=space(f"g read {layer}", *before.shape))
-    g_q = g_h.unflatten(0, lead)
+    g_q = torch.unflatten(g_h, 0, lead)
     return ReadGradients(
         g_q + g_y if form.residual else g_q,
         g_fast,
         g_inputs,
         g_deltas,
-        g_start_read.unflatten(0, lead),
-        g_token_read.unflatten(0, lead),
+        torch.unflatten(g_start_read, 0, lead),
+        torch.unflatten(g_token_read, 0, lead),
         g_norm,
     )
 
@@ -175,27 +212,28 @@ def read_anchors_backward(
     """Backward of ``read_anchors``: gradients of q, of each chunk's anchor, of the norm."""
     act = ACTIVATIONS[form.activation]
     lead = g_y.shape[:2]
-    g_anchor = []
+    anchors, g_anchors = _stacked(written.anchor), []
     g_z, g_norm = _finish_backward(read, g_y, form)
-    for layer in reversed(range(len(written.anchor))):
-        g_anchor.append(torch.bmm(read.hidden[layer].mT, g_z).unflatten(0, lead))
-        g_h = torch.bmm(g_z, written.anchor[layer].flatten(0, 1).mT)
+    for layer in reversed(range(len(anchors))):
+        g_anchors.append(torch.unflatten(torch.bmm(read.hidden[layer].mT, g_z), 0, lead))
+        g_h = torch.bmm(g_z, anchors[layer].mT)
         if layer > 0:
             g_z = act.backward(g_h, read.products[layer - 1], grad_input=torch.empty_like(g_h))
-    g_q = g_h.unflatten(0, lead)
-    return (g_q + g_y if form.residual else g_q), g_anchor[::-1], g_norm
+    g_q = torch.unflatten(g_h, 0, lead)
+    return (g_q + g_y if form.residual else g_q), g_anchors[::-1], g_norm
 
 
 def _over_chunks(x: Tensor, lead: torch.Size) -> Tensor:
     """``(K N, b, d)`` -> ``(N, K b, d)``."""
-    return x.unflatten(0, lead).transpose(0, 1).flatten(1, 2)
+    split: Tensor = torch.unflatten(x, 0, lead)
+    return split.transpose(0, 1).flatten(1, 2)
 
 
 def _times_rest(x: Tensor, rest: Tensor) -> Tensor:
     """``(K N, b, d)`` times the same ``(N, d, e)`` for every chunk."""
     lead = torch.Size((len(x) // len(rest), len(rest)))
     product = _over_chunks(x, lead) @ rest
-    return product.unflatten(1, (lead[0], -1)).transpose(0, 1).flatten(0, 1)
+    return torch.unflatten(product, 1, (lead[0], -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _finish(z: Tensor, q: Tensor, form: MemoryForm) -> tuple[Tensor, Normalised | None]:

@@ -1,4 +1,4 @@
-"""Writing, chunk after chunk: surprise at the anchor, then weights and momentum at the chunk's end.
+"""Writing, tile after tile: surprise at the anchor, then weights and momentum at the chunk's end.
 
 This is the only part of the recurrence that is sequential, so it does as little as it can: reading
 (``chunk_read.py``) and everything about gates alone is batched over chunks. ``ops/README.md``,
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from titans_core.ops.chunk_gates import ChunkGates
-from titans_core.ops.layer_norm import Normalised, normalise
+from titans_core.ops.layer_norm import normalise
 from titans_core.ops.memory_mlp import ACTIVATIONS, MemoryForm
 from titans_core.ops.workspace import Workspace
 
@@ -35,21 +35,26 @@ class Surprise(NamedTuple):
         The (clipped) derivative of the loss at the memory's output.
     """
 
-    inputs: list[Tensor]
-    deltas: list[Tensor]
-    products: list[Tensor]
-    pulled: list[Tensor]
+    inputs: Sequence[Tensor]
+    deltas: Sequence[Tensor]
+    products: Sequence[Tensor]
+    pulled: Sequence[Tensor]
     error: Tensor
 
-    def of(self, chunk: int) -> Surprise:
-        """Views of one chunk."""
-        several = ([x[chunk] for x in xs] for xs in self[:4])
-        return Surprise(*several, self.error[chunk])
+    def each(self) -> list[Surprise]:
+        """Views of one tile after the other."""
+        several = (list(zip(*(x.unbind() for x in xs), strict=True)) for xs in self[:4])
+        inputs, deltas, products, pulled = several
+        errors = self.error.unbind()
+        pulled = pulled or [()] * len(errors)
+        return [
+            Surprise(*own) for own in zip(inputs, deltas, products, pulled, errors, strict=True)
+        ]
 
     def together(self) -> Surprise:
         """Views with chunks and memories on one axis, ``(K N, b, ...)``."""
-        several = ([x.flatten(0, 1) for x in xs] for xs in self[:4])
-        return Surprise(*several, self.error.flatten(0, 1))
+        inputs, deltas, products, pulled = ([x.flatten(0, 1) for x in xs] for xs in self[:4])
+        return Surprise(inputs, deltas, products, pulled, self.error.flatten(0, 1))
 
 
 class Written(NamedTuple):
@@ -59,13 +64,13 @@ class Written(NamedTuple):
     ----------
     fast : list of Tensor
         ``(K + 1, N, P d_in, d_out)``: before each chunk, and after the last.
-    anchor : list of Tensor
-        ``(K, N, d_in, d_out)``: where each chunk's surprise was measured.
+    anchor : list of list of Tensor
+        Per tile and layer ``(N, d_in, d_out)``: where its surprise was measured.
     surprise : Surprise
     """
 
     fast: list[Tensor]
-    anchor: list[Tensor]
+    anchor: list[list[Tensor]]
     surprise: Surprise
 
 
@@ -77,10 +82,11 @@ def write_chunks(
     anchor: list[Tensor] | None,
     rest: list[Tensor] | None,
     form: MemoryForm,
+    per_chunk: int,
     into: list[Tensor],
     space: Workspace,
 ) -> Written:
-    """Write K chunks one after the other.
+    """Write K tiles one after the other.
 
     Parameters
     ----------
@@ -92,25 +98,25 @@ def write_chunks(
         Where one chunk alone was opened earlier; None: every chunk begins here.
     rest : list of Tensor, optional
         What forgetting leads to, ``(N, d_in, d_out)``; None is zero.
+    per_chunk : int
+        Tiles that share an anchor, the weights before the first of them.
     into : list of Tensor
         Where ``Written.fast`` goes.
     """
-    chunks, layers = len(k), range(len(start))
-    parts = gates.token_end.shape[-1]
+    layers, parts = range(len(start)), gates.token_end.shape[-1]
     memory = [weights_of(f, parts) for f in into]
-    anchors = [m[:-1] for m in memory] if anchor is None else [a[None] for a in anchor]
-    surprise = _room(k, anchors, space)
+    surprise = _room(k, into, space)
     for f, s in zip(into, start, strict=True):
         f[0] = s
     # Views of one chunk, made once: in the loop every call counts.
-    fast, weights, each_anchor = ([x.unbind() for x in xs] for xs in (into, memory, anchors))
-    flat = [f.unflatten(2, (parts, -1)).flatten(3).unbind() for f in into]
+    fast, weights = ([x.unbind() for x in xs] for xs in (into, memory))
+    anchors = anchors_of(weights, anchor, per_chunk)
+    flat = [torch.unflatten(f, 2, (parts, -1)).flatten(3).unbind() for f in into]
     transition, share = gates.start_end.unbind(), gates.token_end[..., None].unbind()
     forgotten = (1 - gates.start_end[..., :1, :1]).unbind()
     values = v.unbind()
-    for i in range(chunks):
-        own = surprise.of(i)
-        _be_surprised(own, values[i], [a[i] for a in each_anchor], form)
+    for i, own in enumerate(surprise.each()):
+        _be_surprised(own, values[i], anchors[i], form)
         for layer in layers:
             torch.bmm(transition[i], flat[layer][i], out=flat[layer][i + 1])
             if rest is not None:
@@ -121,13 +127,36 @@ def write_chunks(
 
 
 def revisit_chunks(
-    k: Tensor, v: Tensor, parts: int, fast: list[Tensor], form: MemoryForm, space: Workspace
+    k: Tensor,
+    v: Tensor,
+    parts: int,
+    fast: list[Tensor],
+    form: MemoryForm,
+    per_chunk: int,
+    space: Workspace,
 ) -> Written:
-    """The same as ``write_chunks`` where ``fast`` is known: all chunks at once."""
-    anchors = [weights_of(f, parts)[:-1] for f in fast]
-    surprise = _room(k, anchors, space)
-    _be_surprised(surprise.together(), v.flatten(0, 1), [a.flatten(0, 1) for a in anchors], form)
-    return Written(fast, anchors, surprise)
+    """The same as ``write_chunks`` where ``fast`` is known: all tiles at once."""
+    memory = [weights_of(f, parts) for f in fast]
+    surprise = _room(k, fast, space)
+    anchors = [m[:-1:per_chunk] for m in memory]
+    if per_chunk > 1:
+        anchors = [a.repeat_interleave(per_chunk, 0) for a in anchors]
+    own = form
+    if form.norm is not None:
+        gain, bias = (x.repeat(len(k), 1, 1) for x in form.norm)
+        own = form._replace(norm=(gain, bias))
+    _be_surprised(surprise.together(), v.flatten(0, 1), [a.flatten(0, 1) for a in anchors], own)
+    return Written(fast, anchors_of([m.unbind() for m in memory], None, per_chunk), surprise)
+
+
+def anchors_of(
+    weights: list[tuple[Tensor, ...]], anchor: list[Tensor] | None, per_chunk: int
+) -> list[list[Tensor]]:
+    """Per tile and layer, where surprise is measured: its chunk's start weights, or as given."""
+    if anchor is not None:
+        return [anchor]
+    tiles = len(weights[0]) - 1
+    return [[w[i - i % per_chunk] for w in weights] for i in range(tiles)]
 
 
 def weights_of(fast: Tensor, parts: int) -> Tensor:
@@ -135,9 +164,9 @@ def weights_of(fast: Tensor, parts: int) -> Tensor:
     return fast[..., : fast.shape[-2] // parts, :]
 
 
-def _room(k: Tensor, anchors: list[Tensor], space: Workspace) -> Surprise:
+def _room(k: Tensor, fast: list[Tensor], space: Workspace) -> Surprise:
     """Where the surprise of K chunks goes; the first layer's inputs are the keys themselves."""
-    lead, widths = k.shape[:3], [a.shape[-1] for a in anchors]
+    lead, widths = k.shape[:3], [f.shape[-1] for f in fast]
 
     def room(name: str, over: Sequence[int]) -> list[Tensor]:
         return [space(f"{name} {i}", *lead, width) for i, width in enumerate(over)]
@@ -153,16 +182,15 @@ def _room(k: Tensor, anchors: list[Tensor], space: Workspace) -> Surprise:
 
 def _be_surprised(out: Surprise, values: Tensor, anchor: list[Tensor], form: MemoryForm) -> None:
     """Forward through the memory, then the error back through it; fills all of ``out``."""
-    act = ACTIVATIONS[form.activation]
-    last = len(anchor) - 1
+    act, last = ACTIVATIONS[form.activation], len(anchor) - 1
     for layer, weight in enumerate(anchor):
         torch.bmm(out.inputs[layer], weight, out=out.products[layer])
         if layer < last:
             act.value(out.products[layer], out=out.inputs[layer + 1])
     answer, normalised = out.products[last], None
     if form.norm is not None:
-        normalised = normalise(_per_memory(answer, form))
-        answer = torch.addcmul(form.norm[1], normalised.unit, form.norm[0]).view_as(values)
+        normalised = normalise(answer)
+        answer = torch.addcmul(form.norm[1], normalised.unit, form.norm[0])
     if form.residual:
         answer = answer + out.inputs[0]
     torch.sub(answer, values, out=out.error).mul_(2)
@@ -171,16 +199,9 @@ def _be_surprised(out: Surprise, values: Tensor, anchor: list[Tensor], form: Mem
     if form.norm is None or normalised is None:
         out.deltas[last].copy_(out.error)
     else:
-        scaled = _per_memory(out.error, form) * form.norm[0]
-        out.deltas[last].copy_(normalised.pull(scaled).view_as(values))
+        out.deltas[last].copy_(normalised.pull(out.error * form.norm[0]))
     for layer in range(last, 0, -1):
         torch.bmm(out.deltas[layer], anchor[layer].mT, out=out.pulled[layer - 1])
         act.backward(
             out.pulled[layer - 1], out.products[layer - 1], grad_input=out.deltas[layer - 1]
         )
-
-
-def _per_memory(x: Tensor, form: MemoryForm) -> Tensor:
-    """``(K N, b, D)`` -> ``(K, N, b, D)``, where each memory meets its own gain and bias."""
-    memories = 1 if form.norm is None else len(form.norm[0])
-    return x.unflatten(0, (-1, memories))

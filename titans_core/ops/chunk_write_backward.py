@@ -6,6 +6,7 @@ so its gradient runs forwards, and bends at every activation and at the LayerNor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -36,7 +37,7 @@ def write_chunks_backward(
     g_fast: list[Tensor],
     g_inputs: list[Tensor],
     g_deltas: list[Tensor],
-    g_anchor: list[Tensor] | None,
+    g_anchor: list[list[Tensor]],
     g_rest: list[Tensor] | None,
     space: Workspace,
 ) -> WriteGradients:
@@ -44,59 +45,56 @@ def write_chunks_backward(
 
     ``g_fast``, ``g_inputs`` and ``g_deltas`` come with what reading asks for, ``g_fast[-1]`` with
     what comes after the run; they are completed in place, ``g_fast[0]`` being the gradient of
-    ``start``. ``g_anchor`` (None: each chunk's anchor are its start weights) and ``g_rest`` are
-    added to.
+    ``start``. ``g_anchor`` (like ``written.anchor``; views of ``g_fast`` where an anchor is a
+    chunk's start) and ``g_rest`` are added to.
     """
     surprise, layers = written.surprise, range(len(g_fast))
-    chunks, parts = len(g_inputs[0]), gates.token_end.shape[-1]
+    tiles, parts = len(g_inputs[0]), gates.token_end.shape[-1]
     g_memory = [weights_of(f, parts) for f in g_fast]
     flat, g_flat = (
-        [f.unflatten(2, (parts, -1)).flatten(3) for f in xs] for xs in (written.fast, g_fast)
+        [torch.unflatten(f, 2, (parts, -1)).flatten(3) for f in xs] for xs in (written.fast, g_fast)
     )
-    g_shares = [
-        space(f"g shares {i}", *a.shape[:3], parts * a.shape[3])
-        for i, a in enumerate(surprise.inputs)
-    ]
-    loss = _Loss.of(surprise, form)
+    widths = [(*a.shape[:3], parts * a.shape[3]) for a in surprise.inputs]
+    shares, g_shares = (
+        [space(f"{name} {i}", *width) for i, width in enumerate(widths)]
+        for name in ("shares", "g shares")
+    )
+    for a, out in zip(surprise.inputs, shares, strict=True):
+        torch.mul(
+            a[..., None, :], gates.token_end[..., None], out=torch.unflatten(out, 3, (parts, -1))
+        )
     bends = [
         ACTIVATIONS[form.activation].curvature(z).mul_(pulled)
         for z, pulled in zip(surprise.products[:-1], surprise.pulled, strict=True)
     ]
+    loss = _Loss.of(surprise, form)
+    g_answer, g_error = (space(name, *surprise.error.shape) for name in ("g answer", "g error"))
 
-    each_g_fast, each_g_flat, each_g_share, each_g_input, each_g_delta, each_anchor, each_bend = (
-        [x.unbind() for x in xs]
-        for xs in (g_fast, g_flat, g_shares, g_inputs, g_deltas, written.anchor, bends)
-    )
-    each_g_anchor = [
-        g_memory[layer].unbind() if g_anchor is None else (g_anchor[layer],) for layer in layers
-    ]
-    transition, share = gates.start_end.mT.unbind(), gates.token_end[..., None].unbind(-2)
-    share_of = [s.unbind() for s in share]
-    g_answer, g_error = (
-        space("g answer", *surprise.error.shape),
-        space("g error", *surprise.error.shape),
-    )
-    for i in reversed(range(chunks)):
-        own = surprise.of(i)
-        own_g_inputs, own_g_deltas = [g[i] for g in each_g_input], [g[i] for g in each_g_delta]
+    # Views of one tile, made once: in the loop every call counts.
+    after, after_flat, share, g_share = (_each(xs) for xs in (g_fast, g_flat, shares, g_shares))
+    g_input, g_delta, bend = (_each(xs) or [()] * tiles for xs in (g_inputs, g_deltas, bends))
+    transition = gates.start_end.mT.unbind()
+    portion = list(zip(*(x.unbind() for x in gates.token_end[..., None].unbind(-2)), strict=True))
+    own, own_loss = surprise.each(), loss.each()
+    outs = list(zip(g_answer.unbind(), g_error.unbind(), strict=True))
+    for i in reversed(range(tiles)):
         for layer in layers:
-            after, g_share = each_g_fast[layer][i + 1], each_g_share[layer][i]
-            torch.bmm(own.deltas[layer], after.mT, out=g_share)
-            for part, g in enumerate(g_share.chunk(parts, dim=-1)):
-                own_g_inputs[layer].addcmul_(g, share_of[part][i], value=-1)
-            shares = (own.inputs[layer][:, :, None] * gates.token_end[i][..., None]).flatten(2)
-            own_g_deltas[layer].baddbmm_(shares, after, alpha=-1)
-            each_g_flat[layer][i].baddbmm_(transition[i], each_g_flat[layer][i + 1])
+            end = after[i + 1][layer]
+            torch.bmm(own[i].deltas[layer], end.mT, out=g_share[i][layer])
+            for part, g in zip(portion[i], g_share[i][layer].chunk(parts, dim=-1), strict=True):
+                g_input[i][layer].addcmul_(g, part, value=-1)
+            g_delta[i][layer].baddbmm_(share[i][layer], end, alpha=-1)
+            after_flat[i][layer].baddbmm_(transition[i], after_flat[i + 1][layer])
         _surprise_backward(
-            own,
-            [a[i] for a in each_anchor],
+            own[i],
+            written.anchor[i],
             form,
-            own_g_inputs,
-            own_g_deltas,
-            [g[i] for g in each_g_anchor],
-            [bend[i] for bend in each_bend],
-            loss.of_chunk(i),
-            (g_answer[i], g_error[i]),
+            g_input[i],
+            g_delta[i],
+            g_anchor[i],
+            bend[i],
+            own_loss[i],
+            outs[i],
             space,
         )
 
@@ -138,22 +136,32 @@ class _Loss(NamedTuple):
         clipped = None if form.huber_delta is None else error.abs() >= 2 * form.huber_delta
         return cls(clipped, normalised, scaled, along)
 
-    def of_chunk(self, i: int) -> _Loss:
-        normalised = (
-            None if self.normalised is None else Normalised(*(x[i] for x in self.normalised))
-        )
-        clipped = None if self.clipped is None else self.clipped[i]
-        return _Loss(clipped, normalised, self.scaled[i], self.along[i])
+    def each(self) -> list[_Loss]:
+        """Views of one tile after the other."""
+        tiles = len(self.scaled)
+        clipped = [None] * tiles if self.clipped is None else self.clipped.unbind()
+        normalised: Sequence[Normalised | None] = [None] * tiles
+        if self.normalised is not None:
+            normalised = [
+                Normalised(*x) for x in zip(*(x.unbind() for x in self.normalised), strict=True)
+            ]
+        both = (self.scaled.unbind(), self.along.unbind())
+        return [_Loss(*x) for x in zip(clipped, normalised, *both, strict=True)]
+
+
+def _each(several: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+    """Per tile, its views of several tensors."""
+    return list(zip(*(x.unbind() for x in several), strict=True))
 
 
 def _surprise_backward(
     own: Surprise,
-    anchor: list[Tensor],
+    anchor: Sequence[Tensor],
     form: MemoryForm,
-    g_inputs: list[Tensor],
-    g_deltas: list[Tensor],
-    g_anchor: list[Tensor],
-    bends: list[Tensor],
+    g_inputs: Sequence[Tensor],
+    g_deltas: Sequence[Tensor],
+    g_anchor: Sequence[Tensor],
+    bends: Sequence[Tensor],
     loss: _Loss,
     out: tuple[Tensor, Tensor],
     space: Workspace,

@@ -23,14 +23,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from titans_core.ops.decay import decay_matrix, exp_decay, log_decay
+
 # Tokens solved for at once; a tile, it changes nothing beyond rounding.
 BLOCK_SIZE = 32
-
-# Added to a decay before its logarithm: invisible beside 1. In float64 a decay of exactly 0 keeps
-# its gradient; in float32 it is cut off by the floor, and what is forgotten is exactly forgotten.
-_TINY = {torch.float32: 1e-20, torch.float64: 1e-60}
-# Decays below exp(floor) become exact zeros, as in ``ops/chunked.py``: subnormal numbers are slow.
-_LOG_FLOOR = {torch.float32: -36.0, torch.float64: -330.0}
 
 
 def gated_delta(
@@ -174,13 +170,13 @@ def gated_delta_chunked(
     """
     time = q.shape[1]
     size = min(block_size, time)
-    log_keep = torch.log(1 - forget_gate + _TINY[q.dtype])
+    log_keep = log_decay(1 - forget_gate)
     # (B, H, N, b, D), and D = 1 for the gates
     q, k, v, beta, log_keep = (
         _blocks(x, size) for x in (q, k, v, beta[..., None], log_keep[..., None])
     )
-    keep = _decay_matrix(log_keep.squeeze(-1))  # D_ti
-    keep_start = _exp(log_keep.cumsum(-2))  # d_t
+    keep = decay_matrix(log_keep.squeeze(-1))  # D_ti
+    keep_start = exp_decay(log_keep.cumsum(-2))  # d_t
 
     overlap = (beta * keep * (k @ k.mT)).tril(-1)  # L
     wanted = torch.cat([beta * v, beta * keep_start * k], dim=-1)
@@ -212,23 +208,6 @@ def _blocks(x: Tensor, size: int) -> Tensor:
     x = functional.pad(x.transpose(1, 2), (0, 0, 0, -x.shape[1] % size))
     batch, heads, time, dim = x.shape
     return x.reshape(batch, heads, time // size, size, dim)
-
-
-def _decay_matrix(log_decay: Tensor) -> Tensor:
-    """``(..., b)`` -> ``(..., b, b)``: entry (t, i) is the decay over tokens i+1..t, 0 above.
-
-    Each column sums its own segment: no difference of long sums, no division by a decay.
-    """
-    b = log_decay.shape[-1]
-    below = torch.ones(b, b, dtype=torch.bool, device=log_decay.device).tril(-1)
-    segments = log_decay[..., None].expand(*log_decay.shape, b).masked_fill(~below, 0).cumsum(-2)
-    return _exp(segments).tril()
-
-
-def _exp(log_decay: Tensor) -> Tensor:
-    """Exponential with an exact zero in place of anything that might be subnormal."""
-    floor = _LOG_FLOOR[log_decay.dtype]
-    return torch.exp(log_decay.masked_fill(log_decay < floor, -torch.inf))
 
 
 def _check_tensors(

@@ -155,22 +155,16 @@ class NeuralMemory(nn.Module):
         return MemoryForm(config.activation, config.has_residual, norm, config.huber_delta)
 
     def _gates(self, x: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """``memory_lr, momentum_decay, forget_gate``, each ``(B, T, H)``, made in log space."""
+        """``memory_lr, momentum_decay, forget_gate``, each ``(B, T, H)``, in at least float32."""
         config = self.config
         logits = self.gates(x)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        step, *others = logits.split(config.num_heads, dim=-1)
-        forget = others.pop() if config.forgetting else None
-        carry = others.pop() if config.momentum else None
-        if not config.test_time_learning:
-            nothing = torch.zeros_like(step)
-            return nothing, None if carry is None else nothing, None if forget is None else nothing
-        log_lr = functional.logsigmoid(step) + math.log(config.max_memory_lr / config.chunk_size)
-        if carry is not None and config.normalize_momentum:
-            log_lr = log_lr + functional.logsigmoid(-carry)  # 1 - eta
-        return (
-            torch.exp(log_lr),
-            None if carry is None else torch.exp(functional.logsigmoid(carry)),
-            # log(1 - alpha) = -softplus
-            None if forget is None else -torch.expm1(-functional.softplus(forget)),
-        )
+        gates = torch.sigmoid(logits) if config.test_time_learning else torch.zeros_like(logits)
+        memory_lr, *others = torch.split(gates, config.num_heads, dim=-1)
+        memory_lr = memory_lr * (config.max_memory_lr / config.chunk_size)
+        forget_gate = others.pop() if config.forgetting else None
+        momentum_decay = others.pop() if config.momentum else None
+        if momentum_decay is not None and config.normalize_momentum:
+            carry = logits[..., config.num_heads : 2 * config.num_heads]
+            memory_lr = memory_lr * torch.sigmoid(-carry)  # 1 - eta, without its rounding
+        return memory_lr, momentum_decay, forget_gate

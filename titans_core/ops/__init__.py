@@ -92,8 +92,8 @@ def neural_memory(
     trace : list of MemoryTrace, optional
         The norms of surprise and anchor at every token are appended to it, detached.
     implementation : {"auto", "reference", "chunked", "step"}
-        "auto" takes the fastest that is exact for these inputs: "step" for one token without
-        gradients, else "chunked". All can be differentiated, "chunked" once.
+        "auto" takes the fastest that is exact for these inputs: "step" for one token under
+        ``torch.no_grad()``, else "chunked", which can be differentiated once.
 
     Returns
     -------
@@ -140,8 +140,11 @@ def neural_memory(
 
     if implementation == "auto":
         implementation = "step" if q.shape[1] == 1 and not torch.is_grad_enabled() else "chunked"
-    if implementation == "step" and q.shape[1] != 1:
-        raise ValueError(f"implementation 'step' takes one token at a time; got {q.shape[1]}.")
+    if implementation == "step" and (q.shape[1] != 1 or torch.is_grad_enabled()):
+        raise ValueError(
+            "implementation 'step' takes one token, under torch.no_grad(); "
+            f"got {q.shape[1]} tokens, gradients {'on' if torch.is_grad_enabled() else 'off'}."
+        )
     if state is None:
         state = _initial_state(weights, len(q), momentum_decay is not None)
     dtype = torch.promote_types(q.dtype, torch.float32)

@@ -6,12 +6,14 @@ times the cost, nearly all of it the overhead of small operations.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from titans_core.ops.layer_norm import normalise
-from titans_core.ops.memory_mlp import MemoryForm, Weights, apply_memory
+from titans_core.ops.layer_norm import Normalised, normalise
+from titans_core.ops.memory_mlp import MemoryForm, Weights
 from titans_core.ops.state import MemoryTrace, NeuralMemoryState
 
 _BACKWARD = {"silu": torch.ops.aten.silu_backward, "gelu": torch.ops.aten.gelu_backward}
@@ -33,67 +35,78 @@ def neural_memory_step(
     read: str,
     trace: list[MemoryTrace] | None,
 ) -> tuple[Tensor, NeuralMemoryState]:
-    """Same contract and result as the reference, for T = 1."""
-    query, key, value = (x.transpose(1, 2) for x in (q, k, v))  # (B, H, 1, D)
-    theta, alpha = memory_lr.mT[..., None], forget_gate.mT[..., None]  # (B, H, 1, 1)
-    inputs, deltas = _surprise(state.anchor, key, value, form)
+    """Same contract and result as the reference, for T = 1 and without gradients."""
+    batch, _, heads, dim = q.shape
+    query, key, value = (x.reshape(-1, 1, dim) for x in (q, k, v))  # (B H, 1, D)
+    theta, alpha = (gate.reshape(batch, heads, 1, 1) for gate in (memory_lr, forget_gate))
+    activation = getattr(functional, form.activation)
+    norm = None
+    if form.norm is not None:
+        gain, bias = (x.repeat(batch, 1)[:, None] for x in form.norm)
+        norm = (gain, bias)
+
+    anchor = [w.flatten(0, 1) for w in state.anchor]
+    inputs, products, answer, normalised = _forward(anchor, key, activation, form.residual, norm)
+    delta = 2 * (answer - value)
+    if form.huber_delta is not None:
+        delta = delta.clamp(-2 * form.huber_delta, 2 * form.huber_delta)
+    if norm is not None and normalised is not None:
+        delta = normalised.pull(delta * norm[0])
+    deltas = [delta]
+    for weight, product in zip(reversed(anchor[1:]), reversed(products[:-1]), strict=True):
+        deltas.insert(0, _BACKWARD[form.activation](torch.bmm(deltas[0], weight.mT), product))
     if trace is not None:
-        trace.append(_trace(inputs, deltas, state.anchor))
-    scaled = [a.mT * -theta for a in inputs]
-    if momentum_decay is None:
-        step = tuple(torch.matmul(a, d) for a, d in zip(scaled, deltas, strict=True))
-        momentum: Weights = ()
-    else:
-        eta = momentum_decay.mT[..., None]
+        trace.append(_trace(inputs, deltas, anchor, batch))
+
+    scale = -theta.reshape(-1, 1, 1)
+    pairs = zip(inputs, deltas, strict=True)
+    step = tuple(torch.bmm(a.mT, d * scale).view(batch, heads, a.shape[-1], -1) for a, d in pairs)
+    momentum: Weights = ()
+    if momentum_decay is not None:
+        eta = momentum_decay.reshape(batch, heads, 1, 1)
         step = momentum = tuple(
-            torch.addcmul(a @ d, s, eta)
-            for a, d, s in zip(scaled, deltas, state.momentum, strict=True)
+            torch.addcmul(now, s, eta) for now, s in zip(step, state.momentum, strict=True)
         )
     if write_mask is not None:  # a masked token must not let momentum in a second time
         step = tuple(s * write_mask[..., None, None] for s in step)
     if rest is None:
-        keep = 1 - alpha
-        weights = tuple(torch.addcmul(s, w, keep) for w, s in zip(state.weights, step, strict=True))
+        kept = tuple(w * (1 - alpha) for w in state.weights)
     else:
-        weights = tuple(
-            torch.lerp(w, r, alpha) + s for w, r, s in zip(state.weights, rest, step, strict=True)
-        )
-    y = apply_memory(weights if read == "inclusive" else state.anchor, query, form)
+        kept = tuple(torch.lerp(w, r, alpha) for w, r in zip(state.weights, rest, strict=True))
+    weights = tuple(w + s for w, s in zip(kept, step, strict=True))
+
+    readable = [w.flatten(0, 1) for w in weights] if read == "inclusive" else anchor
+    y = _forward(readable, query, activation, form.residual, norm)[2]
     offset = (state.offset + 1) % chunk_size
-    anchor = state.anchor if offset else weights
-    return y.transpose(1, 2), NeuralMemoryState(anchor, weights, momentum, offset)
+    state = NeuralMemoryState(state.anchor if offset else weights, weights, momentum, offset)
+    return y.view(q.shape), state
 
 
-def _surprise(
-    anchor: Weights, keys: Tensor, values: Tensor, form: MemoryForm
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Per layer what it sees of the keys, and the error propagated back to its output."""
-    activate, backward = getattr(functional, form.activation), _BACKWARD[form.activation]
-    inputs, products = [keys], [keys @ anchor[0]]
-    for weight in anchor[1:]:
-        inputs.append(activate(products[-1]))
-        products.append(inputs[-1] @ weight)
+def _forward(
+    weights: list[Tensor],
+    x: Tensor,
+    activation: Callable[[Tensor], Tensor],
+    residual: bool,
+    norm: tuple[Tensor, Tensor] | None,
+) -> tuple[list[Tensor], list[Tensor], Tensor, Normalised | None]:
+    """What each layer sees and makes of x, the memory's output, and its LayerNorm."""
+    inputs, products = [x], [torch.bmm(x, weights[0])]
+    for weight in weights[1:]:
+        inputs.append(activation(products[-1]))
+        products.append(torch.bmm(inputs[-1], weight))
     answer, normalised = products[-1], None
-    if form.norm is not None:
-        gain, bias = form.norm[0][:, None], form.norm[1][:, None]
+    if norm is not None:
         normalised = normalise(answer)
-        answer = torch.addcmul(bias, normalised.unit, gain)
-    delta = 2 * (answer + keys - values if form.residual else answer - values)
-    if form.huber_delta is not None:
-        delta = delta.clamp(-2 * form.huber_delta, 2 * form.huber_delta)
-    if normalised is not None:
-        delta = normalised.pull(delta * gain)
-    deltas = [delta]
-    for weight, product in zip(reversed(anchor[1:]), reversed(products[:-1]), strict=True):
-        deltas.append(backward(deltas[-1] @ weight.mT, product))
-    return inputs, deltas[::-1]
+        answer = torch.addcmul(norm[1], normalised.unit, norm[0])
+    return inputs, products, answer + x if residual else answer, normalised
 
 
-def _trace(inputs: list[Tensor], deltas: list[Tensor], anchor: Weights) -> MemoryTrace:
+def _trace(
+    inputs: list[Tensor], deltas: list[Tensor], anchor: list[Tensor], batch: int
+) -> MemoryTrace:
     """Norms of the surprise and of the anchor, ``(B, 1, H)``."""
     pairs = zip(inputs, deltas, strict=True)
-    surprise = (
-        torch.stack([a.square().sum(-1) * d.square().sum(-1) for a, d in pairs]).sum(0).sqrt()
-    )
-    norm = torch.stack([w.square().sum((-2, -1)) for w in anchor]).sum(0).sqrt()
-    return MemoryTrace(surprise.mT.detach(), norm[:, None].detach())
+    squares = [a.square().sum((1, 2)) * d.square().sum((1, 2)) for a, d in pairs]
+    norms = [w.square().sum((1, 2)) for w in anchor]
+    surprise, norm = (torch.stack(x).sum(0).sqrt().detach() for x in (squares, norms))
+    return MemoryTrace(surprise.view(batch, 1, -1), norm.view(batch, 1, -1))

@@ -87,6 +87,8 @@ def test_a_record_holds_the_gates_and_what_the_operation_says_of_them(
     step, carry, forget = memory.gates(tokens()).detach().sigmoid().split(2, dim=-1)
     settings = memory.config
     memory_lr = step * settings.max_memory_lr / settings.chunk_size
+    if forget is not None:
+        memory_lr = memory_lr * (1 - forget / 2)
     if settings.normalize_momentum:
         memory_lr = memory_lr * (1 - carry)
     q, k, v, _ = memory.qkv(tokens(), None)
@@ -215,7 +217,7 @@ def test_nothing_is_recorded_outside_of_the_block() -> None:
         assert surprise.shape[1] == TIME + 4  # one call, and the persistent tokens
 
 
-def test_after_an_exception_nothing_records_and_what_was_seen_is_there() -> None:
+def test_after_an_exception_nothing_records_any_more() -> None:
     module = backbone()
     memories = [m for m in module.modules() if isinstance(m, NeuralMemory)]
     records: dict[str, MemoryRecord] = {}
@@ -229,7 +231,7 @@ def test_after_an_exception_nothing_records_and_what_was_seen_is_there() -> None
     with pytest.raises(RuntimeError, match="on purpose"):
         fail()
     assert [m.records for m in memories] == [None, None]
-    assert {r.surprise.shape[1] for r in records.values()} == {TIME + 4}
+    assert records == {}
 
 
 def test_a_block_inside_of_another_takes_over_until_it_ends() -> None:
@@ -329,9 +331,6 @@ def test_a_module_without_a_neural_memory_is_refused() -> None:
         pass
 
 
-@pytest.mark.xfail(
-    strict=True, reason="joining stops at the first layer: the others go on recording for ever"
-)
 def test_streams_of_unequal_batch_leave_no_layer_recording() -> None:
     module = backbone()
 
@@ -340,6 +339,6 @@ def test_streams_of_unequal_batch_leave_no_layer_recording() -> None:
             module(tokens())
             module(tokens(batch=3))
 
-    with pytest.raises((RuntimeError, ValueError)):
+    with pytest.raises(ValueError, match=r"had batches of \[2, 3\]"):
         watch()
     assert [m.records for m in module.modules() if isinstance(m, NeuralMemory)] == [None, None]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_inputs import assert_same, cut, random_inputs, results, run
 
-from titans_core.ops import neural_memory
+from titans_core.ops import chunk_runs, neural_memory
 
 LENGTHS = {
     chunk: sorted({1, max(chunk - 1, 1), chunk, chunk + 1, 63, 100}) for chunk in (1, 4, 16, 64)
@@ -41,6 +41,94 @@ def test_chunked_equals_reference_when_forgetting_toward_the_start(
     inputs = random_inputs(time, depth=depth, norm=norm)
     options: dict[str, Any] = {"chunk_size": chunk_size, "forget_toward": "initial"}
     assert_same(run(inputs, "chunked", **options), run(inputs, "reference", **options), 1e-10)
+
+
+@pytest.mark.parametrize("read", ["inclusive", "chunk_start"])
+@pytest.mark.parametrize(("chunk_size", "time"), [(70, 200), (127, 260), (128, 300), (192, 200)])
+def test_chunks_that_are_walked_in_tiles_equal_the_reference(
+    chunk_size: int, time: int, read: str
+) -> None:
+    inputs = random_inputs(time, depth=2, norm=True, batch=1)
+    options: dict[str, Any] = {"chunk_size": chunk_size, "residual": True, "read": read}
+    options["forget_toward"] = "initial"
+    assert_same(run(inputs, "chunked", **options), run(inputs, "reference", **options), 1e-10)
+
+
+@pytest.mark.parametrize("read", ["inclusive", "chunk_start"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_what_does_not_fit_is_recomputed_to_the_same_result(
+    read: str, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = random_inputs(100, depth=2, norm=True, batch=batch)
+    options: dict[str, Any] = {"chunk_size": 8, "residual": True, "read": read}
+    kept = run(inputs, "chunked", **options)
+    monkeypatch.setattr(chunk_runs, "KEPT_BYTES", 0)
+    assert_same(run(inputs, "chunked", **options), kept, 1e-12)
+
+
+def test_a_second_derivative_is_refused_instead_of_wrong() -> None:
+    inputs = random_inputs(6, depth=1, norm=False)
+    y, _ = neural_memory(**inputs, chunk_size=4)
+    with pytest.raises(NotImplementedError, match="can be differentiated once"):
+        torch.autograd.grad(y.sum(), inputs["k"], create_graph=True)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("forget_toward", ["zero", "initial"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"momentum_decay": None},
+        {"forget_gate": None},
+        {"read": "chunk_start"},
+        {"huber_delta": 0.3, "activation": "gelu"},
+        {"write_mask": torch.arange(14).reshape(2, 7) % 3 > 0},
+    ],
+)
+def test_a_stream_of_single_tokens_equals_the_reference(
+    depth: int, norm: bool, forget_toward: str, change: dict[str, Any]
+) -> None:
+    inputs = {**random_inputs(7, depth=depth, norm=norm), **change}
+    options: dict[str, Any] = {"chunk_size": 3, "residual": True, "forget_toward": forget_toward}
+    mask = inputs.pop("write_mask", None)
+    traces: dict[str, list[Any]] = {"reference": [], "step": []}
+    with torch.no_grad():
+        whole, end = neural_memory(
+            **inputs,
+            **options,
+            write_mask=mask,
+            trace=traces["reference"],
+            implementation="reference",
+        )
+        pieces, state = [], None
+        for t in range(7):
+            y, state = neural_memory(
+                **cut(inputs, t, t + 1),
+                **options,
+                write_mask=None if mask is None else mask[:, t : t + 1],
+                state=state,
+                trace=traces["step"],
+                implementation="step",
+            )
+            pieces.append(y)
+    assert state is not None
+    assert state.offset == end.offset
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=0, atol=1e-12)
+    for now, expected in zip(state[:3], end[:3], strict=True):
+        torch.testing.assert_close(now, expected, rtol=0, atol=1e-12)
+    for i, expected in enumerate(traces["reference"][0]):
+        streamed = torch.cat([trace[i] for trace in traces["step"]], dim=1)
+        torch.testing.assert_close(streamed, expected, rtol=0, atol=1e-12)
+
+
+def test_a_single_step_refuses_more_tokens_and_gradients() -> None:
+    inputs = random_inputs(2, depth=1, norm=False)
+    with pytest.raises(ValueError, match=r"takes one token, .* 2 tokens"), torch.no_grad():
+        neural_memory(**inputs, chunk_size=4, implementation="step")
+    with pytest.raises(ValueError, match="gradients on"):
+        neural_memory(**cut(inputs, 0, 1), chunk_size=4, implementation="step")
 
 
 @pytest.mark.parametrize("depth", [3, 4])

@@ -54,9 +54,17 @@ def record_memory(module: nn.Module) -> Iterator[dict[str, MemoryRecord]]:
     try:
         yield joined
     finally:
+        pieces = {name: layer.records or [] for name, layer in layers.items()}
         for name, layer in layers.items():
-            pieces, layer.records = layer.records, before[name]
-            if pieces:
-                joined[name] = MemoryRecord(
-                    *(torch.cat(parts, dim=1) for parts in zip(*pieces, strict=True))
-                )
+            layer.records = before[name]
+    for name, records in pieces.items():
+        batches = sorted({len(record.surprise) for record in records})
+        if len(batches) > 1:
+            raise ValueError(
+                f"calls of {name or type(module).__name__!r} had batches of {batches}: that is not "
+                "one stream. Record each batch in a block of its own."
+            )
+        if records:
+            joined[name] = MemoryRecord(
+                *(torch.cat(parts, dim=1) for parts in zip(*records, strict=True))
+            )

@@ -163,6 +163,10 @@ class NeuralMemory(nn.Module):
         memory_lr, *others = torch.split(gates, config.num_heads, dim=-1)
         memory_lr = memory_lr * (config.max_memory_lr / config.chunk_size)
         forget_gate = others.pop() if config.forgetting else None
+        if forget_gate is not None:
+            # Along a repeated key a step multiplies the memory by 1 - alpha - 2 theta b: with this
+            # factor it cannot overshoot, whatever the gates.
+            memory_lr = memory_lr * (1 - forget_gate / 2)
         momentum_decay = others.pop() if config.momentum else None
         if momentum_decay is not None and config.normalize_momentum:
             carry = logits[..., config.num_heads : 2 * config.num_heads]

@@ -88,7 +88,7 @@ def memory_as_context(block: Any, z: Tensor, persistent: Tensor) -> Tensor:
         places = torch.arange(segment.shape[1])
         upto = torch.ones(len(places), len(places), dtype=torch.bool)
         upto = upto.tril() if config.causal else upto
-        y = naive_attention(
+        y = segment + naive_attention(
             block.attention.heads,
             segment,
             torch.cat([h, segment], dim=1),

@@ -30,7 +30,7 @@ NEEDLE, QUESTION = KEYS + VALUES + NOISE, KEYS + VALUES + NOISE + 1
 CHANCE = 1 / VALUES
 
 TRAIN_LENGTH = 64
-TEST_LENGTHS = tuple(TRAIN_LENGTH * factor for factor in (1, 4, 16, 32))
+TEST_LENGTHS = tuple(TRAIN_LENGTH * factor for factor in (1, 4, 16))
 WINDOW = 16  # of attention, a segment of MAC: one block reaches 15 tokens back, two 30
 GAP = 32  # least noise between the needle and its question: out of reach of attention
 

@@ -3,7 +3,7 @@
     python benchmarks/recall.py [--task NAME] [--variant NAME] [--seeds 3] [--jobs 2]
 
 Small models learn, on at most 64 synthetic tokens, to answer questions about what stood earlier in
-the stream, and are then asked after up to 2048 tokens. Chance is 1/16. Tasks: associations of 8
+the stream, and are then asked after up to 1024 tokens. Chance is 1/16. Tasks: associations of 8
 keys and values, then noise, and one marked needle in noise. Attention sees a window of 16 tokens;
 two blocks of it reach 30 tokens back. Runs that the results hold already are not made again.
 """

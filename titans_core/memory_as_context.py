@@ -35,9 +35,9 @@ class MemoryAsContext(nn.Module):
     Notes
     -----
     Behrouz, Zhong, Mirrokni (arXiv 2501.00663), section 4.1, eq. 21-25, which leave out residual
-    connections; without that of y the memory learned no recall (``benchmarks/recall.py``). Taken
-    literally, tokens see later ones in two ways, so ``causal=True`` shows token j only the ``h_i``
-    with ``i <= j``, and reads M for each token right after its own write: the output of the memory layer.
+    connections, as that of y. Taken literally, tokens see later ones in two ways, so
+    ``causal=True`` shows token j only the ``h_i`` with ``i <= j``, and reads M for each token
+    right after its own write: the output of the memory layer.
     ``causal=False`` is the literal form: the whole segment is visible, and M is read, with W_Q
     once more, when all of it was written. The output gate of the memory layer then does nothing.
     A trailing segment that is not full is closed at the end of such a call.

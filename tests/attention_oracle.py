@@ -70,12 +70,12 @@ def rms_norm(x: Tensor, gain: Tensor) -> Tensor:
 
 
 def gate(block: Any, y: Tensor, m: Tensor) -> Tensor:
-    """``(RMSNorm(y) * SiLU(RMSNorm(m))) W``."""
+    """``(RMSNorm(m) * sigmoid(RMSNorm(y))) W``."""
     y, m = (
         rms_norm(y, block.gate.attended_norm.weight),
         rms_norm(m, block.gate.remembered_norm.weight),
     )
-    return (y * silu(m)) @ block.gate.projection.weight.T
+    return (m * y.sigmoid()) @ block.gate.projection.weight.T
 
 
 def memory_as_context(block: Any, z: Tensor, persistent: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def memory_as_context(block: Any, z: Tensor, persistent: Tensor) -> Tensor:
         places = torch.arange(segment.shape[1])
         upto = torch.ones(len(places), len(places), dtype=torch.bool)
         upto = upto.tril() if config.causal else upto
-        y = naive_attention(
+        y = segment + naive_attention(
             block.attention.heads,
             segment,
             torch.cat([h, segment], dim=1),

@@ -27,13 +27,15 @@ class SwiGLU(nn.Module):
 
 @final
 class Gate(nn.Module):
-    """``o = (RMSNorm(y) * SiLU(RMSNorm(m))) W``: what attention found, gated by the memory.
+    """``o = (RMSNorm(m) * sigmoid(RMSNorm(y))) W``: the memory, gated by what attention found.
 
     Notes
     -----
     The paper (section 4.2) normalises both with learned vectors "followed by a non-linearity" and
-    leaves open which. SiLU on the memory's side is the gate of the memory's own output; it passes
-    attention on, with either sign, and closes where the memory says nothing.
+    leaves open which and where. A gate that starts half open passes what the memory says on from
+    the first step; with ``y * SiLU(m)``, or ``SiLU(y) * m``, either factor is noise until the other
+    is learned, and memory as context found no way to bind keys to values
+    (``benchmarks/recall.py``).
     """
 
     def __init__(self, dim: int) -> None:
@@ -44,8 +46,8 @@ class Gate(nn.Module):
 
     def forward(self, attended: Tensor, remembered: Tensor) -> Tensor:
         """``(..., dim)`` twice ``-> (..., dim)``."""
-        gate = functional.silu(self.remembered_norm(remembered))
-        projected: Tensor = self.projection(self.attended_norm(attended) * gate)
+        gate = torch.sigmoid(self.attended_norm(attended))
+        projected: Tensor = self.projection(self.remembered_norm(remembered) * gate)
         return projected
 
 

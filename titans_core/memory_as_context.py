@@ -22,7 +22,7 @@ class MemoryAsContext(nn.Module):
     For each segment S of ``attention.window`` tokens, behind one norm and with persistent tokens P:
 
     - ``h = M*(S W_Q)``, read from the memory as it was when the segment began,
-    - ``y = Attn([P, h, S])`` at the tokens of S,
+    - ``y = S + Attn([P, h, S])`` at the tokens of S,
     - y is written into the memory, and ``o = gate(y, M(y))``.
 
     Parameters
@@ -34,9 +34,10 @@ class MemoryAsContext(nn.Module):
 
     Notes
     -----
-    Behrouz, Zhong, Mirrokni (arXiv 2501.00663), section 4.1, eq. 21-25. Taken literally, tokens
-    see later ones in two ways, so ``causal=True`` shows token j only the ``h_i`` with ``i <= j``,
-    and reads M for each token right after its own write: the output of the memory layer.
+    Behrouz, Zhong, Mirrokni (arXiv 2501.00663), section 4.1, eq. 21-25, which leave out residual
+    connections, as that of y. Taken literally, tokens see later ones in two ways, so
+    ``causal=True`` shows token j only the ``h_i`` with ``i <= j``, and reads M for each token
+    right after its own write: the output of the memory layer.
     ``causal=False`` is the literal form: the whole segment is visible, and M is read, with W_Q
     once more, when all of it was written. The output gate of the memory layer then does nothing.
     A trailing segment that is not full is closed at the end of such a call.
@@ -82,7 +83,8 @@ class MemoryAsContext(nn.Module):
             piece_mask = None if mask is None else mask[:, position:stop]
             position = stop
             retrieved = self.memory.retrieve(self.query(piece), start)
-            y, segment = self.attention(piece, retrieved, segment, piece_mask, prefix)
+            attended, segment = self.attention(piece, retrieved, segment, piece_mask, prefix)
+            y = piece + attended
             remembered, memory = self.memory(y, memory, piece_mask)
             if segment.length == 0:  # the next one begins
                 start = self.memory.fast_weights(memory, len(x))

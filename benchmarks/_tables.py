@@ -21,6 +21,7 @@ PROVIDERS = (
     "seasonal naive",
     "naive",
 )
+OURS, PEER = "titans_core", "titans-pytorch 0.5.5"
 
 
 def long_horizon() -> str:
@@ -46,7 +47,38 @@ def long_horizon() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"long_horizon": long_horizon}
+def core_speed() -> str:
+    """One line per case: speed and memory of both, and how many times ours is better."""
+    values: dict[str, dict[str, dict[str, float]]] = {}
+    for row in _record.read("core_speed"):
+        if "quick" not in row["case"]:
+            case = values.setdefault(row["case"], {})
+            case.setdefault(row["metric"], {})[row["provider"]] = float(row["value"])
+
+    def cell(metrics: dict[str, dict[str, float]], metric: str, less: bool = False) -> str:
+        measured = metrics.get(metric, {})
+        if len(measured) < 2 or PEER not in measured:
+            return ""
+        ours, peer = measured[OURS], measured[PEER]
+        ratio = peer / ours if less else ours / peer
+        digits = 0 if ours >= 10 else 2
+        return f"{ours:,.{digits}f} / {peer:,.{digits}f} ({ratio:.1f} x)"
+
+    lines = [
+        "| ours / titans-pytorch (times) | tokens/s, forward + backward | peak memory, MiB |",
+        "|---|---|---|",
+    ]
+    steps = []
+    for case, metrics in values.items():
+        if "forward + backward" in metrics:
+            speed = cell(metrics, "forward + backward")
+            lines.append(f"| {case} | {speed} | {cell(metrics, 'peak memory', True)} |")
+        elif "step, median" in metrics:
+            steps.append(f"| {case}: ms a step | {cell(metrics, 'step, median', True)} | |")
+    return "\n".join(lines + steps)
+
+
+TABLES = {"long_horizon": long_horizon, "core_speed": core_speed}
 
 
 def main() -> None:

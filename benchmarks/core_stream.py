@@ -24,8 +24,13 @@ import torch
 from torch import Tensor, nn
 
 from titans_core import (
+    AttentionConfig,
+    AttentionOnly,
     BackboneState,
     LongTermMemory,
+    MemoryAsContext,
+    MemoryAsGate,
+    MemoryAsLayer,
     NeuralMemoryConfig,
     state_from_dict,
     state_to_dict,
@@ -33,8 +38,13 @@ from titans_core import (
 from titans_core.persistence import load_tree, save_tree
 
 MEMORY = NeuralMemoryConfig(dim=64, chunk_size=64)
+ATTENTION = AttentionConfig(num_heads=2, window=64)
 BLOCKS: dict[str, Callable[[], nn.Module]] = {
     "LongTermMemory": lambda: LongTermMemory(MEMORY),
+    "MemoryAsContext": lambda: MemoryAsContext(MEMORY, ATTENTION),
+    "MemoryAsGate": lambda: MemoryAsGate(MEMORY, ATTENTION),
+    "MemoryAsLayer": lambda: MemoryAsLayer(MEMORY, ATTENTION),
+    "AttentionOnly": lambda: AttentionOnly(MEMORY, ATTENTION),
 }
 PIECE = 512
 LENGTHS = (512, 8192, 131_072, 2_097_152)

@@ -109,7 +109,7 @@ def read_anchors(
 
 
 def _spread(h: Tensor, start_read: Tensor, out: Tensor) -> Tensor:
-    """Shares of h for of start weights and momentum: ``(N, b, d)`` -> ``(N, b, P d)``."""
+    """Shares of h for start weights and momentum: ``(N, b, d)`` -> ``(N, b, P d)``."""
     parts = torch.unflatten(out, 2, (start_read.shape[-1], -1))
     torch.mul(h[:, :, None], start_read[..., None], out=parts)
     return out

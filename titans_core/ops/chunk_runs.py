@@ -52,7 +52,7 @@ class How(NamedTuple):
 
 
 class _Tensors(NamedTuple):
-    """The tensors that go into ``_Chunks``, or their gradients, by what they are."""
+    """The tensors that go into ``TileRuns``, or their gradients, by what they are."""
 
     q: Any
     k: Any

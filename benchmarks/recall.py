@@ -162,7 +162,8 @@ def main() -> None:
         job
         for task in options.task
         for seed in seeds  # all variants of a seed first
-        for variant in options.variant
+        for variant in TASKS[task].variants
+        if variant in options.variant
         if ((job := Job(task, variant, seed, options.quick)).case(), variant, str(seed)) not in done
     ]
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:

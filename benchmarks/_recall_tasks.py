@@ -71,17 +71,6 @@ def _noise(batch: int, length: int, random: torch.Generator) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Task:
-    """How samples are made, and the length of the shortest."""
-
-    sample: Callable[[int, int, torch.Generator], Sample]
-    shortest: int
-
-
-TASKS = {"mqar": Task(associative_recall, 4 * PAIRS), "needle": Task(needle, 16)}
-
-
-@dataclass(frozen=True)
 class Setting:
     """The same for every variant of a task."""
 
@@ -131,8 +120,6 @@ def _gated_delta(dim: int) -> BackboneConfig:
 MODELS: dict[str, Variant] = {
     "LMM": _lmm(),
     "MAC": _block("mac"),
-    "MAG": _block("mag"),
-    "MAL": _block("mal"),
     "attention": _block("attention", num_blocks=2),  # two, so that keys and values can meet
     "Gated DeltaNet": _gated_delta,
 }
@@ -145,6 +132,20 @@ ABLATIONS: dict[str, Variant] = {
     "LMM, no persistent": _lmm(persistent=0),
 }
 VARIANTS = MODELS | ABLATIONS
+
+
+class Task(NamedTuple):
+    """How samples are made, the length of the shortest, and who is asked."""
+
+    sample: Callable[[int, int, torch.Generator], Sample]
+    shortest: int
+    variants: tuple[str, ...]
+
+
+TASKS = {
+    "mqar": Task(associative_recall, 4 * PAIRS, tuple(VARIANTS)),
+    "needle": Task(needle, 16, ("LMM", "MAC", "attention")),
+}
 
 
 class Model(nn.Module):

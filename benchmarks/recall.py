@@ -116,10 +116,11 @@ def _spread(values: list[float]) -> str:
 
 def draw(quick: bool) -> None:
     """One panel per task, and one for the parts of the memory."""
-    panels = [(task, MODELS) for task in TASKS]
-    panels.insert(1, (next(iter(TASKS)), {"LMM": MODELS["LMM"], **ABLATIONS}))
-    figure = Figure(figsize=(4.6 * len(panels), 4.6), layout="constrained")
-    for (task, variants), axes in zip(panels, figure.subplots(1, len(panels)), strict=True):
+    panels = [(task, task, [*MODELS]) for task in TASKS]
+    panels.insert(1, ("mqar, LMM without one part", "mqar", ["LMM", *ABLATIONS]))
+    figure = Figure(figsize=(4.6 * len(panels), 4.2), layout="constrained")
+    every = figure.subplots(1, len(panels), sharey=True)
+    for (title, task, variants), axes in zip(panels, every, strict=True):
         for i, variant in enumerate(variants):
             points = {
                 length: values
@@ -136,9 +137,10 @@ def draw(quick: bool) -> None:
         axes.set_xscale("log", base=2)
         lengths = Job(task, "", 0, quick).lengths()
         axes.set_xticks(lengths, [str(length) for length in lengths])
-        axes.set(title=task, xlabel="tokens", ylim=(0, 1.03))
-        axes.legend(fontsize="x-small")
-    figure.axes[0].set_ylabel(f"accuracy (dashed: chance; trained at {TRAIN_LENGTH})")
+        axes.set(title=title, xlabel="tokens", ylim=(0, 1.03))
+        if axes.lines[1:]:  # more than chance
+            axes.legend(fontsize="x-small")
+    every[0].set_ylabel(f"accuracy (dashed: chance; trained at {TRAIN_LENGTH})")
     FIGURE.parent.mkdir(exist_ok=True)
     figure.savefig(FIGURE, dpi=120)
     print(f"wrote {FIGURE}")
@@ -162,7 +164,8 @@ def main() -> None:
         job
         for task in options.task
         for seed in seeds  # all variants of a seed first
-        for variant in options.variant
+        for variant in TASKS[task].variants
+        if variant in options.variant
         if ((job := Job(task, variant, seed, options.quick)).case(), variant, str(seed)) not in done
     ]
     with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:

@@ -78,7 +78,29 @@ def core_speed() -> str:
     return "\n".join(lines + steps)
 
 
-TABLES = {"long_horizon": long_horizon, "core_speed": core_speed}
+def recall() -> str:
+    """One line per task and model: accuracy by length, mean and range over seeds."""
+    values: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for row in _record.read("recall"):
+        if row["metric"] == "accuracy" and "quick" not in row["case"]:
+            task, _, tested = row["case"].partition(", trained at 64, tested at ")
+            runs = values.setdefault((task, row["provider"]), {})
+            runs.setdefault(tested, []).append(float(row["value"]))
+    lengths = sorted({length for runs in values.values() for length in runs}, key=int)
+
+    def cell(seeds: list[float]) -> str:
+        spread = f" ({min(seeds):.2f}-{max(seeds):.2f})" if len(seeds) > 1 else ""
+        return f"{statistics.mean(seeds):.2f}{spread}"
+
+    lines = ["| task | model | seeds | " + " | ".join(f"{n} tokens" for n in lengths) + " |"]
+    lines += ["|---|---|---|" + "---|" * len(lengths)]
+    for (task, model), runs in sorted(values.items()):
+        cells = [cell(runs[length]) for length in lengths]
+        lines.append(f"| {task} | {model} | {len(runs[lengths[0]])} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+TABLES = {"long_horizon": long_horizon, "core_speed": core_speed, "recall": recall}
 
 
 def main() -> None:

@@ -34,7 +34,7 @@ from _recall_tasks import (
 )
 from matplotlib.figure import Figure
 
-FIGURE = Path(__file__).parents[1] / "outputs" / "recall.png"
+FIGURE = Path(__file__).parent / "results" / "recall.png"
 
 
 class Job(NamedTuple):

@@ -464,7 +464,7 @@ def test_a_bad_configuration_names_the_field(options: dict[str, Any], message: s
 def test_a_layer_refuses_other_tokens_masks_and_states() -> None:
     layer = build()
     _, state = layer(tokens())
-    with pytest.raises(ValueError, match=r"x must have shape \(B, T >= 1, 12\)"):
+    with pytest.raises(ValueError, match=r"x must have shape \(B >= 1, T >= 1, 12\)"):
         layer(tokens(time=0))
     with pytest.raises(ValueError, match=r"mask must be a bool tensor of shape \(2, 40\)"):
         layer(tokens(), mask=torch.ones(2, 39, dtype=torch.bool))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_inputs import random_inputs
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from titans_core import (
     Backbone,
@@ -189,7 +190,7 @@ def test_an_unknown_option_fails_at_construction() -> None:
 @pytest.mark.parametrize("kind", ["layer", "block", "backbone"])
 @pytest.mark.parametrize("shape", [(2, 12), (2, 0, 12), (2, 5, 11)])
 def test_tokens_of_another_shape_are_refused(kind: str, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"x must have shape \(B, T >= 1, 12\)"):
+    with pytest.raises(ValueError, match=r"x must have shape \(B >= 1, T >= 1, 12\)"):
         build(kind)(torch.zeros(*shape, dtype=torch.float64))
 
 
@@ -227,3 +228,50 @@ def test_a_float64_layer_is_float64_throughout() -> None:
     memory = build("layer", dim=4, num_heads=1)
     x = torch.randn(1, 6, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: memory(z)[0], (x,))
+
+
+@pytest.mark.parametrize("use_reentrant", [False, True])
+def test_gradient_checkpointing_gives_the_same_gradients(use_reentrant: bool) -> None:
+    memory = build("layer")
+    gradients = []
+    for call in (memory, lambda x: checkpoint(memory, x, use_reentrant=use_reentrant)):
+        x = tokens().requires_grad_()
+        y, _ = call(x)
+        y.square().sum().backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")  # those of torch's own compiler
+def test_a_compiled_layer_trains_like_the_layer() -> None:
+    memory = build("layer")
+    compiled = torch.compile(memory, backend="aot_eager")
+    results = []
+    for call in (memory, compiled):
+        y, _ = call(tokens())
+        results.append(torch.autograd.grad(y.square().sum(), list(memory.parameters())))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("conv_width", [1, 4])
+def test_a_masked_token_of_a_half_precision_layer_is_finite(conv_width: int) -> None:
+    memory = build("layer", conv_width=conv_width).half()
+    mask = torch.ones(2, 8, dtype=torch.bool)
+    mask[0, 3] = False
+    y, _ = memory(tokens(time=8).half(), mask=mask)
+    y[mask].float().sum().backward()
+    assert y.isfinite().all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in memory.parameters())
+
+
+def test_a_state_of_another_convolution_or_module_is_refused() -> None:
+    _, state = build("layer", conv_width=4)(tokens())
+    with pytest.raises(ValueError, match="conv_width=4 and dim=12; this one has conv_width=2"):
+        build("layer", conv_width=2)(tokens(), state)
+    with pytest.raises(ValueError, match="state must be a BackboneState; got a MemoryLayerState"):
+        build("backbone")(tokens(), state)
+    with pytest.raises(ValueError, match="state must be a MemoryLayerState; got a BackboneState"):
+        build("layer")(tokens(), BackboneState((state,)))
+    with pytest.raises(TypeError, match="a state or a tuple of states; got a list"):
+        detach_state([state])

@@ -44,7 +44,9 @@ def test_chunked_equals_reference_when_forgetting_toward_the_start(
 
 
 @pytest.mark.parametrize("read", ["inclusive", "chunk_start"])
-@pytest.mark.parametrize(("chunk_size", "time"), [(70, 200), (127, 260), (128, 300), (192, 200)])
+@pytest.mark.parametrize(
+    ("chunk_size", "time"), [(70, 200), (127, 260), (128, 300), (192, 200), (300, 170)]
+)
 def test_chunks_that_are_walked_in_tiles_equal_the_reference(
     chunk_size: int, time: int, read: str
 ) -> None:

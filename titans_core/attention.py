@@ -97,8 +97,8 @@ class SlidingWindowAttention(nn.Module):
             )
         q = self.heads.queries(x)
         new_keys, new_values = self.heads.keys_values(x)
-        keys = torch.cat([state.keys, new_keys], dim=2)
-        values = torch.cat([state.values, new_values], dim=2)
+        keys = torch.cat([state.keys.to(new_keys.dtype), new_keys], dim=2)
+        values = torch.cat([state.values.to(new_keys.dtype), new_values], dim=2)
         present = x.new_ones(batch, time, dtype=torch.bool) if mask is None else mask
         present = torch.cat([state.present, present], dim=1)
         # Copies: views would keep all of the tokens alive for as long as the stream.
@@ -202,7 +202,7 @@ class SegmentAttention(nn.Module):
             )
         new = [self.heads.keys_values(tokens) for tokens in (retrieved, x)]
         keys, values = (
-            torch.cat([old[..., :first, :], torch.stack(parts, dim=2)], dim=3)
+            torch.cat([old[..., :first, :].to(parts[0].dtype), torch.stack(parts, dim=2)], dim=3)
             for old, parts in zip(segment[:2], zip(*new, strict=True), strict=True)
         )
         present = x.new_ones(batch, time, dtype=torch.bool) if mask is None else mask

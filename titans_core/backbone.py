@@ -10,7 +10,7 @@ from titans_core.block_parts import persistent_tokens, prepend
 from titans_core.blocks import AttentionOnly, LongTermMemory, MemoryAsGate, MemoryAsLayer
 from titans_core.config import AttentionConfig, BackboneConfig
 from titans_core.memory_as_context import MemoryAsContext
-from titans_core.projections import check_tokens, silence
+from titans_core.projections import check_state, check_tokens, silence
 from titans_core.state import BackboneState
 
 _BLOCKS_WITH_ATTENTION = {
@@ -73,10 +73,11 @@ class Backbone(nn.Module):
         Raises
         ------
         ValueError
-            x is not ``(B, T >= 1, dim)``, the mask not ``(B, T)``, or the state is of another
+            x is not ``(B >= 1, T >= 1, dim)``, the mask not ``(B, T)``, or the state is of another
             backbone or batch.
         """
         check_tokens(x, self.config.memory.dim)
+        check_state(state, BackboneState)
         if state is not None and len(state.blocks) != len(self.blocks):
             raise ValueError(
                 f"state belongs to a backbone of {len(state.blocks)} blocks; this one has "

@@ -60,9 +60,3 @@ def prepend(tokens: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Ten
     """Tokens ``(P, dim)`` before x ``(B, T, dim)``, and a mask that has them, too."""
     x = torch.cat([tokens.expand(len(x), -1, -1), x], dim=1)
     return x, None if mask is None else functional.pad(mask, (len(tokens), 0), value=True)
-
-
-def check_state(state: object, kind: type) -> None:
-    """Raise ValueError for the state of another kind of block."""
-    if state is not None and not isinstance(state, kind):
-        raise ValueError(f"state must be a {kind.__name__}; got a {type(state).__name__}.")

@@ -11,10 +11,10 @@ from typing import final
 from torch import Tensor, nn
 
 from titans_core.attention import SlidingWindowAttention
-from titans_core.block_parts import Gate, SwiGLU, check_state, persistent_tokens, prepend
+from titans_core.block_parts import Gate, SwiGLU, persistent_tokens, prepend
 from titans_core.config import AttentionConfig, MemoryConfig
 from titans_core.memory_layer import build_memory
-from titans_core.projections import check_tokens, silence
+from titans_core.projections import check_state, check_tokens, silence
 from titans_core.state import AttentionState, LayerState, MemoryAsGateState, MemoryAsLayerState
 
 
@@ -155,6 +155,11 @@ class MemoryAsLayer(nn.Module):
             prefix = self.attention.heads.prefix(self.attention_norm(first))
         else:
             prefix, attention = state.prefix, state.attention
+            if prefix[0].shape[2] != len(self.persistent_tokens):
+                raise ValueError(
+                    f"state belongs to a block with {prefix[0].shape[2]} persistent tokens; this "
+                    f"one has {len(self.persistent_tokens)}."
+                )
             remembered, memory = self.memory(z, state.memory, mask)
         y = silence(self.attention_norm(remembered), mask)
         attended, attention = self.attention(y, attention, mask, prefix)

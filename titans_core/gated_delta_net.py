@@ -11,7 +11,14 @@ from torch.nn import functional
 
 from titans_core.config import GatedDeltaConfig
 from titans_core.ops.gated_delta import gated_delta
-from titans_core.projections import GatedOutput, QueryKeyValue, check_tokens, silence
+from titans_core.projections import (
+    GatedOutput,
+    QueryKeyValue,
+    check_state,
+    check_tokens,
+    silence,
+    unit_length,
+)
 
 # Before training, as Mamba-2: alpha = exp(-rate * step), both drawn anew for every head.
 INITIAL_RATE = (1.0, 16.0)
@@ -102,6 +109,7 @@ class GatedDeltaNet(nn.Module):
             x is not ``(B, T >= 1, dim)``, the mask not ``(B, T)``, or the state of another batch.
         """
         check_tokens(x, self.config.dim)
+        check_state(state, GatedDeltaState)
         x = silence(x, mask)
         q, k, v, tail = self.qkv(x, None if state is None else state.conv_tail)
         read, weights = gated_delta(
@@ -129,7 +137,7 @@ class GatedDeltaNet(nn.Module):
         """
         (matrix,) = weights
         heads, width = self.config.num_heads, self.config.head_dim
-        q = functional.normalize(queries.reshape(*queries.shape[:2], heads, width), dim=-1)
+        q = unit_length(queries.reshape(*queries.shape[:2], heads, width))
         q = q.to(torch.promote_types(q.dtype, torch.float32)).transpose(1, 2)
         with torch.autocast(q.device.type, enabled=False):
             read = q @ matrix.to(q.dtype)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from titans_core.attention import SegmentAttention, check_batch
-from titans_core.block_parts import Gate, SwiGLU, check_state, persistent_tokens
+from titans_core.block_parts import Gate, SwiGLU, persistent_tokens
 from titans_core.config import AttentionConfig, MemoryConfig
 from titans_core.memory_layer import build_memory
-from titans_core.projections import check_tokens, silence
+from titans_core.projections import check_state, check_tokens, silence
 from titans_core.state import MemoryAsContextState
 
 

@@ -8,12 +8,18 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from titans_core.config import NeuralMemoryConfig
 from titans_core.ops import MemoryForm, MemoryTrace, apply_memory, neural_memory
 from titans_core.ops.memory_mlp import Weights
-from titans_core.projections import GatedOutput, QueryKeyValue, check_tokens, silence
+from titans_core.projections import (
+    GatedOutput,
+    QueryKeyValue,
+    check_state,
+    check_tokens,
+    silence,
+    unit_length,
+)
 from titans_core.state import MemoryLayerState, MemoryRecord
 
 # Gates before training: forget 1 % a token, carry 90 % of past surprise, take half of the largest
@@ -95,10 +101,12 @@ class NeuralMemory(nn.Module):
         Raises
         ------
         ValueError
-            x is not ``(B, T >= 1, dim)``, the mask not ``(B, T)``, or the state of another batch.
+            x is not ``(B >= 1, T >= 1, dim)``, the mask not ``(B, T)``, or the state is of another
+            batch or layer.
         """
         config = self.config
         check_tokens(x, config.dim)
+        check_state(state, MemoryLayerState)
         x = silence(x, mask)
         q, k, v, tail = self.qkv(x, None if state is None else state.conv_tail)
         memory_lr, momentum_decay, forget_gate = self._gates(x)
@@ -143,7 +151,7 @@ class NeuralMemory(nn.Module):
 
         Queries are brought to unit length per head.
         """
-        q = functional.normalize(torch.unflatten(queries, -1, (self.config.num_heads, -1)), dim=-1)
+        q = unit_length(torch.unflatten(queries, -1, (self.config.num_heads, -1)))
         q = q.to(torch.promote_types(q.dtype, torch.float32)).transpose(1, 2)
         with torch.autocast(q.device.type, enabled=False):
             read = apply_memory(tuple(w.to(q.dtype) for w in weights), q, self._form())

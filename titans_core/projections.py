@@ -10,9 +10,21 @@ from torch.nn import functional
 
 
 def check_tokens(x: Tensor, dim: int) -> None:
-    """Raise ValueError unless x is ``(B, T >= 1, dim)``."""
-    if x.ndim != 3 or x.shape[1] == 0 or x.shape[2] != dim:
-        raise ValueError(f"x must have shape (B, T >= 1, {dim}); got {tuple(x.shape)}.")
+    """Raise ValueError unless x is ``(B >= 1, T >= 1, dim)``."""
+    if x.ndim != 3 or 0 in x.shape[:2] or x.shape[2] != dim:
+        raise ValueError(f"x must have shape (B >= 1, T >= 1, {dim}); got {tuple(x.shape)}.")
+
+
+def check_state(state: object, kind: type) -> None:
+    """Raise ValueError for the state of another kind of module."""
+    if state is not None and not isinstance(state, kind):
+        raise ValueError(f"state must be a {kind.__name__}; got a {type(state).__name__}.")
+
+
+def unit_length(x: Tensor) -> Tensor:
+    """The vectors of the last axis at length 1; a zero stays zero, in half precision, too."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return functional.normalize(wide, dim=-1).to(x.dtype)
 
 
 def silence(x: Tensor, mask: Tensor | None) -> Tensor:
@@ -68,6 +80,12 @@ class QueryKeyValue(nn.Module):
         """
         if tail is not None and len(tail) != len(x):
             raise ValueError(f"state belongs to a batch of {len(tail)} streams; x has {len(x)}.")
+        if tail is not None and tail.shape[1:] != (self.reach, 3 * x.shape[-1]):
+            raise ValueError(
+                f"state belongs to a layer with conv_width={tail.shape[1] + 1} and "
+                f"dim={tail.shape[2] // 3}; this one has conv_width={self.reach + 1} and "
+                f"dim={x.shape[-1]}."
+            )
         projected = self.projection(x)
         if self.taps is None or self.bias is None:
             new_tail = projected[:, :0].clone()
@@ -82,7 +100,7 @@ class QueryKeyValue(nn.Module):
             for i, tap in enumerate(self.taps[1:], start=1):
                 projected = torch.addcmul(projected, padded[:, i : i + time], tap)
         qkv = functional.silu(projected).view(*x.shape[:2], 3, self.num_heads, -1)
-        q, k = functional.normalize(qkv[:, :, :2], dim=-1).unbind(2)
+        q, k = unit_length(qkv[:, :, :2]).unbind(2)
         return q, k, qkv[:, :, 2], new_tail
 
 

@@ -120,7 +120,8 @@ class TileRuns(torch.autograd.Function):
     @staticmethod
     def _backward(ctx: Any, g_y: Tensor, *g_others: Tensor) -> Any:
         how, count = ctx.how, len(ctx.needs_input_grad) - 1
-        flat, left = ctx.saved_tensors[:count], iter(ctx.saved_tensors[count:])
+        saved = ctx.saved_tensors  # once: checkpointing unpacks it a single time
+        flat, left = saved[:count], iter(saved[count:])
         kept = _Kept(*(list(islice(left, length)) for length in ctx.kept_lists))
         checkpoints = list(left)
         given = _Tensors.sort(how, flat)
@@ -194,13 +195,11 @@ class _Kept(NamedTuple):
         q, start = given.q, given.start
         tiles, memories, b, _ = q.shape
         fast, products, scores = [], [], []
-        if tiles * sum(f.nbytes for f in start) <= KEPT_BYTES:
+        size, widths = q.element_size(), [f.shape[-1] for f in start]
+        if tiles * sum(f.numel() for f in start) * size <= KEPT_BYTES:
             fast = [f.new_empty(tiles + 1, *f.shape) for f in start]
-        widths = [f.shape[-1] for f in start]
-        if (
-            not how.read_anchor
-            and q.nbytes // q.shape[-1] * sum(w + b for w in widths) <= KEPT_BYTES
-        ):
+        per_token = sum(width + b for width in widths)
+        if not how.read_anchor and tiles * memories * b * per_token * size <= KEPT_BYTES:
             products = [q.new_empty(tiles, memories, b, width) for width in widths]
             scores = [q.new_empty(tiles, memories, b, b) for _ in widths]
         return cls(fast, products, scores)

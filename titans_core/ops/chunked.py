@@ -61,31 +61,31 @@ def neural_memory_chunked(
 
 
 def _pieces(time: int, offset: int, chunk_size: int) -> Iterator[tuple[int, int, int, int]]:
-    """What is left of an open chunk, all whole chunks (large ones in tiles), what opens the last.
+    """What is left of an open chunk, all whole chunks, what opens the last; large ones in tiles.
 
     Yields ``(start, stop, tiles, tiles per chunk)``.
     """
     start = 0
-    if offset:
-        start = min(chunk_size - offset, time)
-        yield 0, start, 1, 1
-    whole = (time - start) // chunk_size
-    if whole:
-        per_chunk = _tiles_per_chunk(chunk_size)
-        yield start, start + whole * chunk_size, whole * per_chunk, per_chunk
-        start += whole * chunk_size
-    if start < time:
-        yield start, time, 1, 1
+    per_chunk = _tiles_per_chunk(chunk_size)
+    while start < time:
+        whole = (time - start) // chunk_size if offset == 0 else 0
+        if whole and per_chunk:
+            stop, tiles = start + whole * chunk_size, whole * per_chunk
+            yield start, stop, tiles, per_chunk
+        else:  # one tile of a chunk that is not whole, or does not divide into equal tiles
+            stop = min(start + LARGEST_TILE, start + chunk_size - offset, time)
+            yield start, stop, 1, 1
+        offset = (offset + stop - start) % chunk_size
+        start = stop
 
 
 def _tiles_per_chunk(chunk_size: int) -> int:
-    """The fewest equal tiles of at most ``LARGEST_TILE``, unless they would be tiny."""
-    fewest = next(
-        n
-        for n in range(1, chunk_size + 1)
-        if chunk_size % n == 0 and chunk_size // n <= LARGEST_TILE
-    )
-    return fewest if chunk_size // fewest >= LARGEST_TILE // 4 else 1
+    """The fewest equal tiles of at most ``LARGEST_TILE``; 0 where they would be tiny."""
+    fewest = -(-chunk_size // LARGEST_TILE)
+    for tiles in range(fewest, 4 * fewest + 1):
+        if chunk_size % tiles == 0:
+            return tiles
+    return 0
 
 
 def _by_tile(x: Tensor | None, start: int, stop: int, tiles: int) -> Tensor | None:

@@ -102,7 +102,7 @@ def gated_delta(
     if state is not None:
         weights = state.to(dtype)
     elif initial_weights is not None:
-        weights = initial_weights.to(dtype).expand(batch, -1, -1, -1)
+        weights = initial_weights.to(dtype).repeat(batch, 1, 1, 1)  # a view would follow M_0
     else:
         weights = torch.zeros(batch, heads, dim, v.shape[-1], dtype=dtype, device=q.device)
     if time == 0:

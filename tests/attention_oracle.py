@@ -146,5 +146,7 @@ def run_block(kind: str, block: Any, x: Tensor) -> Tensor:
     """A whole block: norm, mixer, residual; then the same around the SwiGLU."""
     persistent = rms_norm(block.persistent_tokens, block.norm.weight)
     x = x + MIXERS[kind](block, rms_norm(x, block.norm.weight), persistent)
-    gate, value = (rms_norm(x, block.mlp_norm.weight) @ block.mlp.expand.weight.T).chunk(2, dim=-1)
-    return x + (silu(gate) * value) @ block.mlp.contract.weight.T
+    last = block.feed_forward
+    hidden = rms_norm(x, last.norm.weight) @ last.swiglu.expand.weight.T
+    gate, value = hidden.chunk(2, dim=-1)
+    return x + (silu(gate) * value) @ last.swiglu.contract.weight.T

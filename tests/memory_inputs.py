@@ -94,6 +94,11 @@ def flat(inputs: dict[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
+def scalars(*values: float) -> Tensor:
+    """One number per token, ``(1, T, 1)``, for what is worked by hand."""
+    return torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1)
+
+
 def cut(inputs: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
     """The tokens ``start <= t < stop``, everything else unchanged."""
     return {

@@ -23,6 +23,7 @@ from titans_core import (
     MemoryAsContext,
     MemoryAsGate,
     MemoryAsLayer,
+    NeuralMemory,
     NeuralMemoryConfig,
     detach_state,
     map_state,
@@ -432,3 +433,26 @@ def test_a_memory_only_block_takes_either_memory() -> None:
             whole, _ = block(tokens())
             y, _ = streamed(block, tokens(), [13])
         torch.testing.assert_close(y, whole, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MemoryAsContext(MEMORIES["deep"], None), "MemoryAsContext takes AttentionConfig"),
+        (lambda: LongTermMemory(None), "takes NeuralMemoryConfig or GatedDeltaConfig; got None"),
+        (lambda: NeuralMemory(GatedDeltaConfig(dim=DIM)), "NeuralMemory takes NeuralMemoryConfig"),
+        (lambda: Backbone(MEMORIES["deep"]), "Backbone takes BackboneConfig; got NeuralMemory"),
+        (
+            lambda: LongTermMemory(MEMORIES["deep"], mlp_expansion=0),
+            "`mlp_expansion` must .* got 0",
+        ),
+    ],
+)
+def test_a_configuration_of_another_kind_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_mask_that_is_no_tensor_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"mask must be a bool tensor of shape .*; got a list"):
+        build("lmm")(tokens(), mask=[True])

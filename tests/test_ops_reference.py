@@ -6,16 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from memory_inputs import flat, random_inputs
+from memory_inputs import flat, random_inputs, scalars
 
 from titans_core.ops import neural_memory
 from titans_core.ops.memory_mlp import MemoryForm, apply_memory
 
 BOTH = pytest.mark.parametrize("implementation", ["reference", "chunked"])
-
-
-def scalar_tokens(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64).reshape(1, -1, 1, 1)
 
 
 @BOTH
@@ -41,17 +37,17 @@ def test_two_tokens_worked_by_hand(
     momentum: float,
 ) -> None:
     y, state = neural_memory(
-        scalar_tokens(1, -1),
-        scalar_tokens(1, 2),
-        scalar_tokens(3, 1),
-        scalar_tokens(0.1, 0.05)[..., 0],
-        scalar_tokens(0.5, 0.4)[..., 0],
-        scalar_tokens(0.2, 0.5)[..., 0],
+        scalars(1, -1)[..., None],
+        scalars(1, 2)[..., None],
+        scalars(3, 1)[..., None],
+        scalars(0.1, 0.05),
+        scalars(0.5, 0.4),
+        scalars(0.2, 0.5),
         [torch.ones(1, 1, 1, dtype=torch.float64)],
         chunk_size=chunk_size,
         implementation=implementation,
     )
-    torch.testing.assert_close(y, scalar_tokens(*outputs))
+    torch.testing.assert_close(y, scalars(*outputs)[..., None])
     torch.testing.assert_close(state.weights[0].item(), weight)
     torch.testing.assert_close(state.momentum[0].item(), momentum)
 

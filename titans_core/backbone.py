@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from titans_core.block_parts import persistent_tokens, prepend
 from titans_core.blocks import AttentionOnly, LongTermMemory, MemoryAsGate, MemoryAsLayer
-from titans_core.config import AttentionConfig, BackboneConfig
+from titans_core.config import AttentionConfig, BackboneConfig, check_config
 from titans_core.memory_as_context import MemoryAsContext
 from titans_core.projections import check_state, check_tokens, silence
 from titans_core.state import BackboneState
@@ -48,6 +48,7 @@ class Backbone(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
+        check_config(config, BackboneConfig, "Backbone")
         self.config = config
         dim = config.memory.dim
         if config.block == "lmm":

@@ -11,8 +11,8 @@ from typing import final
 from torch import Tensor, nn
 
 from titans_core.attention import SlidingWindowAttention
-from titans_core.block_parts import Gate, SwiGLU, persistent_tokens, prepend
-from titans_core.config import AttentionConfig, MemoryConfig
+from titans_core.block_parts import FeedForward, Gate, persistent_tokens, prepend
+from titans_core.config import AttentionConfig, MemoryConfig, check_config
 from titans_core.memory_layer import build_memory
 from titans_core.projections import check_state, check_tokens, silence
 from titans_core.state import AttentionState, LayerState, MemoryAsGateState, MemoryAsLayerState
@@ -35,10 +35,10 @@ class LongTermMemory(nn.Module):
 
     def __init__(self, config: MemoryConfig, *, mlp_expansion: int = 2) -> None:
         super().__init__()
+        check_config(config, MemoryConfig, "LongTermMemory")
         self.memory_norm = nn.RMSNorm(config.dim)
         self.memory = build_memory(config)
-        self.mlp_norm = nn.RMSNorm(config.dim)
-        self.mlp = SwiGLU(config.dim, mlp_expansion * config.dim)
+        self.feed_forward = FeedForward(config.dim, mlp_expansion)
 
     def forward(
         self, x: Tensor, state: LayerState | None = None, mask: Tensor | None = None
@@ -48,7 +48,7 @@ class LongTermMemory(nn.Module):
         x = silence(x, mask)
         remembered, state = self.memory(self.memory_norm(x), state, mask)
         x = x + remembered
-        return x + self.mlp(self.mlp_norm(x)), state
+        return self.feed_forward(x), state
 
 
 @final
@@ -74,14 +74,15 @@ class MemoryAsGate(nn.Module):
         self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
     ) -> None:
         super().__init__()
+        check_config(memory, MemoryConfig, "MemoryAsGate")
+        check_config(attention, AttentionConfig, "MemoryAsGate")
         dim = memory.dim
         self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
         self.norm = nn.RMSNorm(dim)
         self.attention = SlidingWindowAttention(dim, attention)
         self.memory = build_memory(memory)
         self.gate = Gate(dim)
-        self.mlp_norm = nn.RMSNorm(dim)
-        self.mlp = SwiGLU(dim, mlp_expansion * dim)
+        self.feed_forward = FeedForward(dim, mlp_expansion)
 
     def forward(
         self, x: Tensor, state: MemoryAsGateState | None = None, mask: Tensor | None = None
@@ -102,7 +103,7 @@ class MemoryAsGate(nn.Module):
         else:
             remembered, memory = self.memory(z, state.memory, mask)
         x = x + self.gate(attended, remembered)
-        return x + self.mlp(self.mlp_norm(x)), MemoryAsGateState(memory, attention)
+        return self.feed_forward(x), MemoryAsGateState(memory, attention)
 
 
 @final
@@ -129,6 +130,8 @@ class MemoryAsLayer(nn.Module):
         self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
     ) -> None:
         super().__init__()
+        check_config(memory, MemoryConfig, "MemoryAsLayer")
+        check_config(attention, AttentionConfig, "MemoryAsLayer")
         dim = memory.dim
         self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
         self.norm = nn.RMSNorm(dim)
@@ -136,8 +139,7 @@ class MemoryAsLayer(nn.Module):
         self.attention_norm = nn.RMSNorm(dim)
         self.attention = SlidingWindowAttention(dim, attention)
         self.projection = nn.Linear(dim, dim, bias=False)
-        self.mlp_norm = nn.RMSNorm(dim)
-        self.mlp = SwiGLU(dim, mlp_expansion * dim)
+        self.feed_forward = FeedForward(dim, mlp_expansion)
 
     def forward(
         self, x: Tensor, state: MemoryAsLayerState | None = None, mask: Tensor | None = None
@@ -164,7 +166,7 @@ class MemoryAsLayer(nn.Module):
         y = silence(self.attention_norm(remembered), mask)
         attended, attention = self.attention(y, attention, mask, prefix)
         x = x + self.projection(attended)
-        return x + self.mlp(self.mlp_norm(x)), MemoryAsLayerState(memory, prefix, attention)
+        return self.feed_forward(x), MemoryAsLayerState(memory, prefix, attention)
 
 
 @final
@@ -186,6 +188,8 @@ class AttentionOnly(nn.Module):
         self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
     ) -> None:
         super().__init__()
+        check_config(memory, MemoryConfig, "AttentionOnly")
+        check_config(attention, AttentionConfig, "AttentionOnly")
         dim = memory.dim
         self.dim = dim
         self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
@@ -193,8 +197,7 @@ class AttentionOnly(nn.Module):
         self.attention = SlidingWindowAttention(dim, attention)
         self.attended_norm = nn.RMSNorm(dim)
         self.projection = nn.Linear(dim, dim, bias=False)
-        self.mlp_norm = nn.RMSNorm(dim)
-        self.mlp = SwiGLU(dim, mlp_expansion * dim)
+        self.feed_forward = FeedForward(dim, mlp_expansion)
 
     def forward(
         self, x: Tensor, state: AttentionState | None = None, mask: Tensor | None = None
@@ -206,4 +209,4 @@ class AttentionOnly(nn.Module):
         prefix = self.attention.heads.prefix(self.norm(self.persistent_tokens)[None])
         attended, state = self.attention(self.norm(x), state, mask, prefix)
         x = x + self.projection(self.attended_norm(attended))
-        return x + self.mlp(self.mlp_norm(x)), state
+        return self.feed_forward(x), state

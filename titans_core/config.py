@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from titans_core.ops.memory_mlp import ACTIVATIONS
 
@@ -32,7 +33,8 @@ class NeuralMemoryConfig:
         memory, on for depth >= 2, off for a matrix.
     max_memory_lr : float
         Upper end of the learned step, in units that are stable for every chunk size:
-        ``theta_t = sigmoid(.) * max_memory_lr / chunk_size``.
+        ``theta_t = sigmoid(.) * max_memory_lr / chunk_size``, times ``1 - alpha_t / 2`` so that no
+        step overshoots.
     normalize_momentum : bool
         Multiply the step by ``1 - eta_t``, so that what a surprise adds in the end does not
         depend on how long momentum carries it.
@@ -279,6 +281,13 @@ class BackboneConfig:
         if self.block != "lmm":
             return 0
         return 4 if self.num_persistent_tokens is None else self.num_persistent_tokens
+
+
+def check_config(config: object, kind: Any, owner: str) -> None:
+    """Raise ValueError unless the owner was given a configuration of its kind."""
+    if not isinstance(config, kind):
+        kinds = " or ".join(k.__name__ for k in getattr(kind, "__args__", (kind,)))
+        raise ValueError(f"{owner} takes {kinds}; got {config!r}.")
 
 
 def _check_integers(config: object, **least: int) -> None:

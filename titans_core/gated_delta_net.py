@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from titans_core.config import GatedDeltaConfig
+from titans_core.config import GatedDeltaConfig, check_config
 from titans_core.ops.gated_delta import gated_delta
 from titans_core.projections import (
     GatedOutput,
@@ -67,6 +67,7 @@ class GatedDeltaNet(nn.Module):
 
     def __init__(self, config: GatedDeltaConfig) -> None:
         super().__init__()
+        check_config(config, GatedDeltaConfig, "GatedDeltaNet")
         self.config = config
         dim, heads = config.dim, config.num_heads
         self.qkv = QueryKeyValue(dim, heads, config.conv_width)
@@ -106,7 +107,8 @@ class GatedDeltaNet(nn.Module):
         Raises
         ------
         ValueError
-            x is not ``(B, T >= 1, dim)``, the mask not ``(B, T)``, or the state of another batch.
+            x is not ``(B >= 1, T >= 1, dim)``, the mask not ``(B, T)``, or the state is of another
+            batch or layer.
         """
         check_tokens(x, self.config.dim)
         check_state(state, GatedDeltaState)

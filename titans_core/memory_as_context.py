@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from titans_core.attention import SegmentAttention, check_batch
-from titans_core.block_parts import Gate, SwiGLU, persistent_tokens
-from titans_core.config import AttentionConfig, MemoryConfig
+from titans_core.block_parts import FeedForward, Gate, persistent_tokens
+from titans_core.config import AttentionConfig, MemoryConfig, check_config
 from titans_core.memory_layer import build_memory
 from titans_core.projections import check_state, check_tokens, silence
 from titans_core.state import MemoryAsContextState
@@ -47,6 +47,8 @@ class MemoryAsContext(nn.Module):
         self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
     ) -> None:
         super().__init__()
+        check_config(memory, MemoryConfig, "MemoryAsContext")
+        check_config(attention, AttentionConfig, "MemoryAsContext")
         dim = memory.dim
         self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
         self.norm = nn.RMSNorm(dim)
@@ -54,8 +56,7 @@ class MemoryAsContext(nn.Module):
         self.attention = SegmentAttention(dim, attention)
         self.memory = build_memory(memory)
         self.gate = Gate(dim)
-        self.mlp_norm = nn.RMSNorm(dim)
-        self.mlp = SwiGLU(dim, mlp_expansion * dim)
+        self.feed_forward = FeedForward(dim, mlp_expansion)
 
     def forward(
         self, x: Tensor, state: MemoryAsContextState | None = None, mask: Tensor | None = None
@@ -92,4 +93,4 @@ class MemoryAsContext(nn.Module):
                 remembered = self.memory.retrieve(self.query(y), start)
             gated.append(self.gate(y, remembered))
         x = x + torch.cat(gated, dim=1)
-        return x + self.mlp(self.mlp_norm(x)), MemoryAsContextState(memory, start, segment)
+        return self.feed_forward(x), MemoryAsContextState(memory, start, segment)

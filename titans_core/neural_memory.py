@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from titans_core.config import NeuralMemoryConfig
+from titans_core.config import NeuralMemoryConfig, check_config
 from titans_core.ops import MemoryForm, MemoryTrace, apply_memory, neural_memory
 from titans_core.ops.memory_mlp import Weights
 from titans_core.projections import (
@@ -55,6 +55,7 @@ class NeuralMemory(nn.Module):
 
     def __init__(self, config: NeuralMemoryConfig) -> None:
         super().__init__()
+        check_config(config, NeuralMemoryConfig, "NeuralMemory")
         self.config = config
         dim, heads, head_dim = config.dim, config.num_heads, config.head_dim
         self.qkv = QueryKeyValue(dim, heads, config.conv_width)

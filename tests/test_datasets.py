@@ -18,7 +18,7 @@ import polars as pl
 import pooch
 import pytest
 
-import titans_ts.datasets as datasets
+from titans_core import registry
 from titans_ts.datasets import dataset_info, list_datasets, load_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +62,7 @@ def register(tmp_path, monkeypatch):
     """A function that makes the registry hold one set, `tiny`, with the given url."""
     folder = tmp_path / "registry"
     folder.mkdir()
-    monkeypatch.setattr(datasets, "_bundle_folder", lambda: folder)
+    monkeypatch.setattr(registry, "bundle_folder", lambda: folder)
 
     def write(url=None):
         (folder / "registry.toml").write_text(
@@ -241,10 +241,14 @@ def test_the_wheel_holds_three_packages_and_the_data_and_nothing_else(tmp_path):
     (wheel,) = tmp_path.glob("titans_stream-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-        weather = archive.read("titans_ts/_datasets/seattle-weather.csv")
+        weather = archive.read("titans_core/_datasets/seattle-weather.csv")
     assert hashlib.sha256(weather).hexdigest() == WEATHER_SHA256
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"titans_core", "titans_ts", "titans_dna"}
     assert {f"{top}/py.typed" for top in tops} <= set(names)
-    assert "titans_ts/_datasets/registry.toml" in names
+    data = {path.name for path in (ROOT / "datasets").iterdir()}
+    assert [name for name in names if "_datasets/" in name] == [
+        f"titans_core/_datasets/{name}" for name in sorted(data)
+    ]
+    assert {"registry.toml", "registry-dna.toml", "arabidopsis-chloroplast.fa"} <= data
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)

@@ -1,5 +1,79 @@
-"""DNA sequences with a Titans neural memory: reserved name, no content yet.
+"""Classify DNA with a model whose memory learns as it reads: FASTA in, trustworthy classes out."""
 
-This release ships the neural memory (``titans_core``) and the forecaster
-(``titans_ts``) only; nothing in this package can be used today.
-"""
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from titans_core.config import BackboneConfig, NeuralMemoryConfig
+    from titans_core.training_config import TrainingConfig
+    from titans_dna.classifier import TitansDNAClassifier
+    from titans_dna.datasets import dataset_info, list_datasets, load_dataset
+    from titans_dna.fasta import FastaError, iter_fasta, iter_pieces, open_fasta
+    from titans_dna.homology import homology_groups, homology_split
+    from titans_dna.kmers import KmerBaseline
+    from titans_dna.leaks import leak_report
+    from titans_dna.regions import iter_regions, read_bed
+    from titans_dna.report import score_report
+    from titans_dna.sequences import Sequences, iter_sequences, read_sequences
+
+# Names are imported when they are first asked for (PEP 562): `titans-dna --help` needs no torch.
+_HOMES = {
+    "BackboneConfig": "titans_core.config",
+    "FastaError": "titans_dna.fasta",
+    "KmerBaseline": "titans_dna.kmers",
+    "NeuralMemoryConfig": "titans_core.config",
+    "Sequences": "titans_dna.sequences",
+    "TitansDNAClassifier": "titans_dna.classifier",
+    "TrainingConfig": "titans_core.training_config",
+    "dataset_info": "titans_dna.datasets",
+    "homology_groups": "titans_dna.homology",
+    "homology_split": "titans_dna.homology",
+    "iter_fasta": "titans_dna.fasta",
+    "iter_pieces": "titans_dna.fasta",
+    "iter_regions": "titans_dna.regions",
+    "iter_sequences": "titans_dna.sequences",
+    "leak_report": "titans_dna.leaks",
+    "list_datasets": "titans_dna.datasets",
+    "load_dataset": "titans_dna.datasets",
+    "open_fasta": "titans_dna.fasta",
+    "read_bed": "titans_dna.regions",
+    "read_sequences": "titans_dna.sequences",
+    "score_report": "titans_dna.report",
+}
+
+__all__ = [
+    "BackboneConfig",
+    "FastaError",
+    "KmerBaseline",
+    "NeuralMemoryConfig",
+    "Sequences",
+    "TitansDNAClassifier",
+    "TrainingConfig",
+    "dataset_info",
+    "homology_groups",
+    "homology_split",
+    "iter_fasta",
+    "iter_pieces",
+    "iter_regions",
+    "iter_sequences",
+    "leak_report",
+    "list_datasets",
+    "load_dataset",
+    "open_fasta",
+    "read_bed",
+    "read_sequences",
+    "score_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -5,28 +5,22 @@ The sets, their checksums, licences and splits are listed in ``datasets/registry
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import io
-import os
-import sys
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from titans_core.registry import RegisteredFile, locate, lookup, read_registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     import pandas as pd
     import polars as pl
 
 __all__ = ["DatasetInfo", "dataset_info", "list_datasets", "load_dataset"]
+
+_REGISTRY = "registry.toml"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +68,11 @@ class DatasetInfo:
     @property
     def file(self) -> str:
         """Bare file name."""
-        return self.path.rsplit("/", 1)[-1]
+        return self._registered.name
+
+    @property
+    def _registered(self) -> RegisteredFile:
+        return RegisteredFile(path=self.path, sha256=self.sha256, url=self.url)
 
     def split_borders(self, n_rows: int) -> tuple[int, int, int]:
         """Return the rows at which the train, validation and test parts end.
@@ -121,7 +119,7 @@ def list_datasets() -> list[str]:
     >>> list_datasets()[:2]
     ['seattle-weather', 'ETTh1']
     """
-    return list(_registry())
+    return list(read_registry(_REGISTRY))
 
 
 def dataset_info(name: str) -> DatasetInfo:
@@ -137,18 +135,7 @@ def dataset_info(name: str) -> DatasetInfo:
     ValueError
         If the name is unknown; the message lists the nearest ones.
     """
-    registry = _registry()
-    if name not in registry:
-        by_lower = {known.lower(): known for known in registry}
-        near = difflib.get_close_matches(str(name).lower(), by_lower)
-        guess = f"Did you mean {' or '.join(repr(by_lower[n]) for n in near)}? " if near else ""
-        raise ValueError(f"unknown data set {name!r}. {guess}Known: {', '.join(registry)}.")
-    # Lists become tuples, so that the frozen record is hashable too.
-    entry: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in registry[name].items()
-    }
-    return DatasetInfo(name=name, **entry)
+    return DatasetInfo(name=name, **lookup(read_registry(_REGISTRY), name))
 
 
 @overload
@@ -195,7 +182,7 @@ def load_dataset(
     if engine not in ("pandas", "polars"):
         raise ValueError(f"`engine` must be 'pandas' or 'polars'; got {engine!r}.")
     info = dataset_info(name)
-    frame = _read(info, _find(info) or _download(info))
+    frame = _read(info, locate(info._registered, dataset=name, source=info.source))
     if engine == "pandas":
         return frame
 
@@ -203,78 +190,6 @@ def load_dataset(
 
     times = {str(frame.index.name): frame.index.to_numpy()} if info.time_columns else {}
     return pl.DataFrame({**times, **{str(c): frame[c].to_numpy() for c in frame.columns}})
-
-
-def _bundle_folder() -> Path:
-    """Folder of registry and bundled files: inside the wheel, or at the root of a checkout."""
-    installed = Path(__file__).parent / "_datasets"
-    return installed if installed.is_dir() else Path(__file__).parent.parent / "datasets"
-
-
-def _cache_folder() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("titans-stream"))
-
-
-def _registry() -> dict[str, dict[str, Any]]:
-    return tomllib.loads((_bundle_folder() / "registry.toml").read_text(encoding="utf-8"))
-
-
-def _candidates(info: DatasetInfo) -> Iterator[Path]:
-    yield _bundle_folder() / info.file
-    if named := os.environ.get("TITANS_DATA"):
-        folder = Path(named).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"the environment variable TITANS_DATA names {named!r}, which is no folder: "
-                "create it, correct the name, or unset the variable."
-            )
-        yield folder / info.path
-        yield folder / info.file
-    yield _cache_folder() / info.file
-
-
-def _find(info: DatasetInfo) -> Path | None:
-    """First of the candidates that exists, verified; a wrong file is an error, not passed over."""
-    file = next((path for path in _candidates(info) if path.is_file()), None)
-    if file is not None:
-        got = hashlib.sha256(file.read_bytes()).hexdigest()
-        if got != info.sha256:
-            raise ValueError(
-                f"{file} is not the registered file of the data set {info.name!r}: expected sha256 "
-                f"{info.sha256}, got {got}. It is damaged or another version: remove it, and the "
-                "right one is looked for elsewhere."
-            )
-    return file
-
-
-def _download(info: DatasetInfo) -> Path:
-    cache = _cache_folder()
-    by_hand = (
-        f"To do without a download, put the file {info.file} (sha256 {info.sha256}) into {cache} "
-        f"or into the folder that TITANS_DATA names; it comes from {info.source}."
-    )
-    if info.url is None:
-        raise FileNotFoundError(
-            f"the data set {info.name!r} is not on this machine and has no download. {by_hand}"
-        )
-
-    import pooch
-
-    try:
-        # pooch writes to a temporary file, verifies that, and only then moves it into place, so a
-        # broken download or a second process never shows half a file.
-        return Path(pooch.retrieve(info.url, f"sha256:{info.sha256}", info.file, cache))
-    except ValueError as error:
-        raise ValueError(
-            f"the download of the data set {info.name!r} from {info.url} was refused, nothing was "
-            f"kept: {error} Try again; if it happens twice, the file there has changed. {by_hand}"
-        ) from error
-    except OSError as error:
-        raise ConnectionError(
-            f"could not download the data set {info.name!r} from {info.url}: {error}. {by_hand}"
-        ) from error
 
 
 def _read(info: DatasetInfo, file: Path) -> pd.DataFrame:

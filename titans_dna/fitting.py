@@ -1,0 +1,246 @@
+"""Learn a `Model`: networks on folds, linear parts beside, and a blend chosen on what was held out.
+
+Nothing is chosen by rows that the chosen thing has learned from: each network is stopped by its own
+fold, the strands are compared on the first, and the blend sees of each expert only what it said
+about rows that were held out from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Series
+from copy import deepcopy
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from titans_core import BackboneConfig
+from titans_core.training import TrainingConfig, TrainingHistory
+from titans_dna.batches import Inputs, Rows
+from titans_dna.blend import Blend
+from titans_dna.inference import probabilities
+from titans_dna.linear import linear_parts
+from titans_dna.members import build_network, train_member
+from titans_dna.model import Model
+from titans_dna.network import NetworkConfig, SequenceNetwork
+
+Array = NDArray[np.float64]
+
+TOKEN_BASES = 16
+"""Bases that the memory reads as one token."""
+
+Fold = tuple[Rows, Rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to learn.
+
+    Parameters
+    ----------
+    heads : tuple of str
+    length : int, optional
+        Bases of every sequence, if there is a positional head.
+    strands : {None, "auto", "augment", "average", "equivariant"}
+    signal : bool
+    backbone : BackboneConfig, optional
+    training : TrainingConfig
+    batch_size, crop : int
+    pool : int
+    linear : bool
+    progress : bool
+    """
+
+    heads: tuple[str, ...]
+    length: int | None
+    strands: str | None
+    signal: bool
+    backbone: BackboneConfig | None
+    training: TrainingConfig
+    batch_size: int
+    crop: int
+    pool: int
+    linear: bool
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model, and what was found on the way.
+
+    Parameters
+    ----------
+    model : Model
+    strands : {None, "augment", "average", "equivariant"}
+        As given or chosen.
+    histories : tuple of TrainingHistory
+        One a network.
+    held_out : ndarray of int
+        Rows that were held out from some network, in order.
+    held_out_probabilities : ndarray of shape (len(held_out), K)
+        What the blend makes of what the experts, without having learned from them, said of these
+        rows.
+    """
+
+    model: Model
+    strands: str | None
+    histories: tuple[TrainingHistory, ...]
+    held_out: Rows
+    held_out_probabilities: Array
+
+
+def fit_model(
+    inputs: Inputs,
+    y: NDArray[np.int64],
+    class_weights: Array,
+    folds: Series[Fold],
+    recipe: Recipe,
+) -> Fitted:
+    """Learn networks, linear parts and their blend.
+
+    Parameters
+    ----------
+    inputs : Sequences or ndarray of shape (n, p)
+    y : ndarray of int, shape (n,)
+        Index of each row's class.
+    class_weights : ndarray of shape (K,)
+    folds : list of (rows to learn from, rows held out)
+        One network each. None: a single network learns from all rows, nothing is chosen, and
+        every expert gets the same weight.
+    recipe : Recipe
+    """
+    rows = np.arange(len(y))
+    strands = recipe.strands
+    trained: list[tuple[SequenceNetwork, TrainingHistory]] = []
+    if strands == "auto":
+        learn, held = folds[0] if folds else (rows, rows)
+        strands, first = _choose_strands(inputs, y, class_weights, learn, held, recipe)
+        trained.append(first)
+    for fold, (learn, held) in enumerate(folds or [(rows, rows)]):
+        if fold >= len(trained):
+            trained.append(_train(inputs, y, class_weights, learn, held, recipe, strands, fold))
+    networks = tuple(network for network, _ in trained)
+    both = strands == "average"
+
+    said_by_networks = [
+        probabilities(network, inputs, held, both_strands=both)
+        for network, (_, held) in zip(networks, folds, strict=False)
+    ]
+    experts = [[said[:, head] for said in said_by_networks] for head in range(len(recipe.heads))]
+    parts = linear_parts(
+        inputs,
+        length=recipe.length,
+        both_strands=strands in ("average", "equivariant"),
+        random_state=recipe.training.seed,
+    )
+    floor = parts[0]
+    if recipe.linear:
+        experts += [part.cross_fit(inputs, y, class_weights, folds) for part in parts]
+    else:
+        floor.cross_fit(inputs, y, class_weights, [])
+        parts = []
+    model = Model(networks, tuple(parts), Blend.equal(len(experts)), both, floor)
+    histories = tuple(history for _, history in trained)
+    if not folds:
+        return Fitted(model, strands, histories, rows[:0], np.empty((0, len(class_weights))))
+    held_out = np.concatenate([held for _, held in folds])
+    said = np.stack([np.concatenate(expert) for expert in experts])
+    blend = Blend.fit(said, y[held_out], class_weights[y[held_out]])
+    return Fitted(replace(model, blend=blend), strands, histories, held_out, np.exp(blend(said)))
+
+
+def _choose_strands(
+    inputs: Inputs,
+    y: NDArray[np.int64],
+    class_weights: Array,
+    learn: Rows,
+    held: Rows,
+    recipe: Recipe,
+) -> tuple[str | None, tuple[SequenceNetwork, TrainingHistory]]:
+    """Train one network as the strands come, one on both: keep what tells the held-out rows best."""
+    candidates = {
+        strands: _train(inputs, y, class_weights, learn, held, recipe, strands, 0)
+        for strands in (None, "average")
+    }
+    best = min(candidates, key=lambda strands: candidates[strands][1].best_loss)
+    return best, candidates[best]
+
+
+def _train(
+    inputs: Inputs,
+    y: NDArray[np.int64],
+    class_weights: Array,
+    learn: Rows,
+    held: Rows,
+    recipe: Recipe,
+    strands: str | None,
+    fold: int,
+) -> tuple[SequenceNetwork, TrainingHistory]:
+    config = NetworkConfig(
+        n_classes=len(class_weights),
+        length=recipe.length,
+        heads=recipe.heads,
+        equivariant=strands == "equivariant",
+        signal=recipe.signal,
+        pool=recipe.pool,
+        cells_per_token=max(1, TOKEN_BASES // recipe.pool),
+        backbone=recipe.backbone,
+    )
+    training = replace(recipe.training, seed=recipe.training.seed + fold)
+    return train_member(
+        inputs,
+        y,
+        class_weights,
+        learn,
+        held,
+        network=build_network(config, training.seed),
+        training=training,
+        batch_size=recipe.batch_size,
+        crop=recipe.crop,
+        strands=strands,
+        progress=recipe.progress,
+        description=f"network {fold + 1}" + (", both strands" if strands == "average" else ""),
+    )
+
+
+def continue_training(
+    model: Model, inputs: Inputs, y: NDArray[np.int64], class_weights: Array, recipe: Recipe
+) -> Model:
+    """Learn on from new rows: first the blend, from what the experts say of them; then networks.
+
+    Parameters
+    ----------
+    model : Model
+        Left as it is.
+    inputs, y, class_weights, recipe
+        As in `fit_model`; of the recipe's training steps one pass over the rows is taken.
+    """
+    rows = np.arange(len(y))
+    weights = class_weights[y]
+    blend = Blend.fit(model.by_expert(inputs), y, weights, prior=model.blend.weights)
+    steps = max(1, -(-len(y) // recipe.batch_size))
+    training = replace(
+        recipe.training,
+        max_steps=steps,
+        learning_rate=recipe.training.learning_rate / 4,
+        warmup_steps=0,
+        validate_every=steps,
+        patience=None,
+    )
+    networks = []
+    for network in model.networks:
+        going_on, _ = train_member(
+            inputs,
+            y,
+            class_weights,
+            rows,
+            None,
+            network=deepcopy(network),
+            training=training,
+            batch_size=recipe.batch_size,
+            crop=recipe.crop,
+            strands="average" if model.both_strands else None,
+            progress=False,
+        )
+        networks.append(going_on)
+    return replace(model, networks=tuple(networks), blend=blend)

@@ -1,0 +1,116 @@
+"""What an estimator was given, as what its model reads: DNA sequences, or signals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from titans_dna.alphabet import SOFT_MASK, UNKNOWN
+from titans_dna.batches import Inputs
+from titans_dna.labels import check_labels, read_labels
+from titans_dna.sequences import Sequences, is_dna_input, read_sequences
+
+
+def read_training(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Inputs, NDArray[Any]]:
+    """Inputs and labels of ``fit`` and ``partial_fit``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        X or y is not as the estimator's docstring says, or (``reset=False``) X is not of the kind
+        that it was fitted on.
+    """
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None. Give "
+            "labels, or say where they are: a column, a table, 're:...', 'file' or 'folder'."
+        )
+    if is_dna_input(X):
+        _check_kind(estimator, signal=False, reset=reset)
+        sequences = read_sequences(X, column=estimator.column)
+        labels = read_labels(y, sequences, X=X)
+        return apply_soft_mask(sequences, estimator.soft_mask), labels
+    from sklearn.utils.validation import validate_data
+
+    _check_kind(estimator, signal=True, reset=reset)
+    X, y = validate_data(estimator, X, y, reset=reset, dtype=np.float64)
+    return _as_signal(X), check_labels(y, len(y))
+
+
+def read_inputs(estimator: Any, X: Any) -> Inputs:
+    """Inputs of ``predict`` and its like: of the kind that the estimator was fitted on."""
+    if is_dna_input(X):
+        _check_kind(estimator, signal=False, reset=False)
+        return prepare(estimator, read_sequences(X, column=estimator.column))
+    from sklearn.utils.validation import validate_data
+
+    _check_kind(estimator, signal=True, reset=False)
+    return _as_signal(validate_data(estimator, X, reset=False, dtype=np.float64))
+
+
+def prepare(estimator: Any, sequences: Sequences) -> Sequences:
+    """Sequences as the fitted model reads them.
+
+    Raises
+    ------
+    ValueError
+        The model has weights for each place, and a sequence is of another length.
+    """
+    length = estimator.length_
+    if length is not None and (sequences.lengths != length).any():
+        row = int(np.flatnonzero(sequences.lengths != length)[0])
+        name = "" if sequences.names is None else f" ({sequences.names[row]!r})"
+        raise ValueError(
+            f"X[{row}]{name} has {sequences.lengths[row]} bases; this classifier has weights for "
+            f"each of {length} places, as all its training sequences had that length. Cut "
+            "or centre yours alike, or fit with head='pooled' for any length."
+        )
+    return apply_soft_mask(sequences, estimator.soft_mask)
+
+
+def apply_soft_mask(sequences: Sequences, policy: str) -> Sequences:
+    """Turn lower-case bases into unknown ones, if that is the policy."""
+    if policy == "keep":
+        return sequences
+    tokens = sequences.tokens
+    hidden = np.where(tokens & SOFT_MASK, np.uint8(UNKNOWN), tokens)
+    return Sequences(
+        hidden, sequences.offsets, sequences.names, sequences.descriptions, sequences.sources
+    )
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Centre and spread of each column of a signal."""
+
+    centre: NDArray[np.float32]
+    spread: NDArray[np.float32]
+
+    @classmethod
+    def fit(cls, signal: NDArray[np.float32]) -> Scale:
+        """Measure the columns; a constant one keeps its scale."""
+        wide = signal.astype(np.float64)
+        spread = wide.std(0)
+        spread[spread < 1e-12 * np.abs(wide).max(0).clip(1e-300)] = 1
+        return cls(wide.mean(0).astype(np.float32), spread.astype(np.float32))
+
+    def __call__(self, signal: Any) -> NDArray[np.float32]:
+        """Scale a signal."""
+        scaled: NDArray[np.float32] = (signal - self.centre) / self.spread
+        return scaled
+
+
+def _check_kind(estimator: Any, *, signal: bool, reset: bool) -> None:
+    if not reset and estimator.signal_ != signal:
+        was, got = ("numbers", "DNA sequences")[:: 1 if estimator.signal_ else -1]
+        raise ValueError(
+            f"{type(estimator).__name__} was fitted on {was}; got {got}. Give what it knows, or "
+            "fit a new one."
+        )
+
+
+def _as_signal(X: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(X, dtype=np.float32)

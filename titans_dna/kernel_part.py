@@ -1,0 +1,167 @@
+"""Kernel ridge on what sequences have in common: closed-form, like the forecaster's ridge.
+
+A comparison (`titans_dna.similarity`) says how alike two sequences are. The ridge is fitted to
+indicators of the classes and a softmax, sharpened to fit, makes probabilities of what it answers.
+With many rows its weights stand on a sample of them, the landmarks (Nyström: Williams and Seeger,
+2001), so that cost grows linearly with the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Series
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from titans_dna.batches import Rows
+from titans_dna.sequences import Sequences
+from titans_dna.similarity import Comparison, comparison_from_dict
+
+Array = NDArray[np.float64]
+Fold = tuple[Rows, Rows]
+
+_MOST_LANDMARKS = 2500
+_MOST_CELLS = 5 * 10**7  # of the matrix of rows and landmarks
+_PENALTIES = (0.1, 1.0, 10.0)
+_SHARPNESS = np.geomspace(0.5, 64, 29)
+_READ_ROWS = 8192
+
+
+class KernelPart:
+    """Ridge regression in the space that a comparison spans.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Not prepared yet.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+        self.sharpness = 4.0
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return self.comparison.name
+
+    def cross_fit(
+        self, inputs: Any, y: NDArray[np.int64], class_weights: Array, folds: Series[Fold]
+    ) -> list[Array]:
+        """Learn from all rows; say what it would have said of each fold without it."""
+        landmarks = _choose_landmarks(y)
+        self.comparison.prepare(_take(inputs, landmarks))
+        kernel = self._compare(inputs)
+        solver = _Solver(kernel, kernel[landmarks], np.eye(len(class_weights))[y], class_weights[y])
+        penalty = solver.choose(folds[0][1]) if folds else _PENALTIES[0]
+        scores = [solver.scores(held, penalty) for _, held in folds]
+        self.coefficients, self.mean = solver.solve(None, penalty)
+        if folds:
+            held_out = np.concatenate([held for _, held in folds])
+            self._sharpen(np.concatenate(scores), y[held_out], class_weights[y[held_out]])
+        return [self._softmax(s) for s in scores]
+
+    def probabilities(self, inputs: Any) -> Array:
+        """Class probabilities ``(n, K)``."""
+        parts = []
+        for first in range(0, len(inputs), _READ_ROWS):
+            rows = np.arange(first, min(len(inputs), first + _READ_ROWS))
+            scores = self._compare(_take(inputs, rows)) @ self.coefficients + self.mean
+            parts.append(self._softmax(scores))
+        return np.concatenate(parts)
+
+    def _compare(self, inputs: Any) -> NDArray[np.float32]:
+        return self.comparison(inputs).astype(np.float32, copy=False)
+
+    def _sharpen(self, scores: Array, y: NDArray[np.int64], weights: Array) -> None:
+        def loss(sharpness: float) -> float:
+            self.sharpness = sharpness
+            p = self._softmax(scores)[np.arange(len(y)), y]
+            return float(-(weights * np.log(p.clip(1e-12))).sum())
+
+        self.sharpness = min(_SHARPNESS.tolist(), key=loss)
+
+    def _softmax(self, scores: Array) -> Array:
+        z = self.sharpness * scores
+        p: Array = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
+        return p
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that it has learned, as `save_tree` takes it."""
+        return {
+            "kind": "kernel",
+            "comparison": self.comparison.to_dict(),
+            "sharpness": self.sharpness,
+            "coefficients": self.coefficients,
+            "mean": self.mean,
+        }
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> KernelPart:
+        """What `to_dict` gave."""
+        part = cls(comparison_from_dict(tree["comparison"]))
+        part.sharpness, part.mean = tree["sharpness"], tree["mean"]
+        part.coefficients = tree["coefficients"]
+        return part
+
+
+class _Solver:
+    """Weighted ridge with landmarks, for all rows or for all but some."""
+
+    def __init__(
+        self, kernel: NDArray[np.float32], square: NDArray[np.float32], goal: Array, weights: Array
+    ) -> None:
+        self.kernel, self.square, self.goal, self.weights = kernel, square, goal, weights
+        self.gram, self.products = self._sums(slice(None))
+
+    def choose(self, held: Rows) -> float:
+        """Penalty with the smallest squared error on some rows, without them."""
+        weights = self.weights[held][:, None]
+
+        def error(penalty: float) -> float:
+            return float((weights * (self.scores(held, penalty) - self.goal[held]) ** 2).sum())
+
+        return min(_PENALTIES, key=error)
+
+    def scores(self, held: Rows, penalty: float) -> Array:
+        """What a fit without some rows says of them."""
+        coefficients, mean = self.solve(held, penalty)
+        scores: Array = self.kernel[held] @ coefficients + mean
+        return scores
+
+    def solve(self, without: Rows | None, penalty: float) -> tuple[Array, Array]:
+        """Coefficients of the landmarks and the mean of the goal, without some rows."""
+        from scipy.linalg import cho_factor, cho_solve
+
+        gram, products, weights, goal = self.gram, self.products, self.weights, self.goal
+        if without is not None:
+            held_gram, held_products = self._sums(without)
+            gram, products = gram - held_gram, products - held_products
+            kept = np.ones(len(weights), bool)
+            kept[without] = False
+            weights, goal = weights[kept], goal[kept]
+        mean = weights @ goal / weights.sum()
+        left = gram + penalty * self.square
+        left[np.diag_indices_from(left)] += 1e-5 * np.trace(left) / len(left)  # float32 sums
+        right = products[:, :-1] - products[:, -1:] * mean
+        coefficients: Array = cho_solve(cho_factor(left, overwrite_a=True), right)
+        return coefficients, mean
+
+    def _sums(self, rows: Any) -> tuple[Array, Array]:
+        kernel, weights = self.kernel[rows], self.weights[rows][:, None].astype(np.float32)
+        goal = np.concatenate([self.goal[rows], np.ones((len(kernel), 1))], axis=1)
+        weighted = kernel * weights
+        return (weighted.T @ kernel).astype(np.float64), weighted.T.astype(np.float64) @ goal
+
+
+def _choose_landmarks(y: NDArray[np.int64]) -> Rows:
+    """Rows at even steps, sorted by class: all of them, if they are few."""
+    n = len(y)
+    number = max(1, min(n, _MOST_LANDMARKS, _MOST_CELLS // n))
+    steps = np.linspace(0, n - 1, number).astype(np.int64)
+    return np.argsort(y, kind="stable")[steps]
+
+
+def _take(inputs: Any, rows: Rows) -> Any:
+    return inputs.take(rows) if isinstance(inputs, Sequences) else inputs[rows]

@@ -12,7 +12,6 @@ import hashlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ import numpy as np
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
+
+from titans_core.files import write_atomically
 
 __all__ = [
     "FORMAT",
@@ -237,42 +238,6 @@ def _decode(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
         "scalar": lambda: tensors[value].numpy()[()],
     }
     return builders[tag]()
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that appears complete or not at all.
-
-    Parameters
-    ----------
-    path : str or path-like
-        Where to write. The folder must exist; a regular file is replaced, also behind a symlink.
-    data : bytes
-        The whole content.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder does not exist.
-    FileExistsError
-        If the path is there and not a regular file: a folder, a pipe, a device.
-    """
-    target = Path(os.path.realpath(path))  # through a symlink, which replacing would overwrite
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"folder '{target.parent}' does not exist; create it before saving")
-    if target.exists() and not target.is_file():  # replacing would remove a pipe or a device
-        raise FileExistsError(f"'{target}' is no regular file; name one that may be written")
-    # Beside the target, so that replacing stays within one file system. Opened by name and not
-    # by tempfile, whose files only their owner may read whatever the umask says.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _a(value: object) -> str:

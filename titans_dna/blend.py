@@ -63,7 +63,7 @@ class Blend:
             normalised = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
             picked = np.arange(n), y
             p = np.exp(normalised)
-            slope = ((p[None] * logs).sum(2) - logs[:, *picked]) @ weights
+            slope = ((p[None] * logs).sum(2) - logs[:, picked[0], picked[1]]) @ weights
             pull = w - start
             value = -(weights * normalised[picked]).sum() + _PRIOR_ROWS * (pull**2).sum()
             return value / n, (slope + 2 * _PRIOR_ROWS * pull) / n

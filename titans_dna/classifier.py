@@ -18,7 +18,13 @@ from titans_dna.batches import Inputs
 from titans_dna.fitting import Recipe, continue_training, fit_model
 from titans_dna.folds import make_folds
 from titans_dna.homology import homology_groups
-from titans_dna.inputs import Scale, prepare, read_inputs, read_training
+from titans_dna.inputs import (
+    Scale,
+    prepare,
+    read_inputs,
+    read_training,
+    unchanged_by_errors,
+)
 from titans_dna.network import HEADS
 from titans_dna.sequences import Sequences, is_dna_input, iter_sequences
 from titans_dna.settings import (
@@ -83,9 +89,11 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     model_ : Model
         Networks, linear models and their blend.
     held_out_ : ndarray of int
-        Training rows that were held out from some network, and
+        Training rows that were held out from some network.
+    held_out_by_expert_ : ndarray of shape (E, len(held_out_), K)
+        What each of ``model_.experts`` said about them without having learned from them.
     held_out_probabilities_ : ndarray of shape (len(held_out_), K)
-        what the classifier says about them without having learned from them.
+        What the blend makes of that.
     training_histories_ : tuple of TrainingHistory
     n_features_in_ : int
         For matrices of numbers.
@@ -162,8 +170,9 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             A parameter, X or y is not as described, or there is but one class.
         """
         parameters.check_params(self, self._parameter_constraints)
-        inputs, labels = read_training(self, X, y, reset=True)
-        return self._fit(inputs, labels, np.unique(labels))
+        with unchanged_by_errors(self):
+            inputs, labels = read_training(self, X, y, reset=True)
+            return self._fit(inputs, labels, np.unique(labels))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> TitansDNAClassifier:
         """Go on learning from new sequences.
@@ -180,10 +189,11 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """
         if not hasattr(self, "model_"):
             parameters.check_params(self, self._parameter_constraints)
-            inputs, labels = read_training(self, X, y, reset=True)
-            known = np.unique(labels if classes is None else classes)
-            self._check_labels(labels, known)
-            return self._fit(inputs, labels, known)
+            with unchanged_by_errors(self):
+                inputs, labels = read_training(self, X, y, reset=True)
+                known = np.unique(labels if classes is None else classes)
+                self._check_labels(labels, known)
+                return self._fit(inputs, labels, known)
         inputs, labels = read_training(self, X, y, reset=False)
         if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
             raise ValueError(
@@ -202,9 +212,15 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         )
         return self
 
+    @property
+    def held_out_probabilities_(self) -> Array:
+        """What the classifier says about training rows that were held out."""
+        return np.exp(self.model_.blend(self.held_out_by_expert_))
+
     def predict(self, X: Any) -> NDArray[Any]:
         """Labels of sequences, shape (n,)."""
-        return self.classes_[self._log_probabilities(X).argmax(axis=1)]
+        likeliest = self._log_probabilities(X).argmax(axis=1)
+        return self.classes_[likeliest]
 
     def predict_proba(self, X: Any) -> Array:
         """Probabilities of classes, shape (n, K), columns in the order of ``classes_``."""
@@ -246,7 +262,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             return
         first = 0
         for sequences in iter_sequences(X, batch_bases=batch_bases, column=self.column):
-            inputs = prepare(self, sequences)
+            inputs = prepare(self, sequences, first)
             yield answer_frame(inputs, self._read(inputs), self.classes_, like=X, first=first)
             first += len(sequences)
 
@@ -293,8 +309,8 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     ) -> TitansDNAClassifier:
         if len(classes) < 2:
             raise ValueError(
-                f"y holds only one class, {classes[0]!r}; a classifier needs samples of at least "
-                "2 classes in the data."
+                f"y holds only one class, {classes.tolist()[0]!r}; a classifier needs samples of "
+                "at least 2 classes in the data."
             )
         read, scale = inputs, None
         if isinstance(inputs, np.ndarray):
@@ -311,10 +327,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.classes_, self.signal_, self.length_ = classes, scale is not None, recipe.length
         self.model_, self.strands_, self.scale_ = fitted.model, fitted.strands, scale
         self.training_histories_ = fitted.histories
-        self.held_out_, self.held_out_probabilities_ = (
-            fitted.held_out,
-            fitted.held_out_probabilities,
-        )
+        self.held_out_, self.held_out_by_expert_ = fitted.held_out, fitted.held_out_by_expert
         return self
 
     def _recipe(self, inputs: Inputs) -> Recipe:
@@ -358,13 +371,18 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         weights[np.isin(classes, present)] = compute_class_weight(
             self.class_weight, classes=present, y=labels
         )
+        if not weights[np.isin(classes, present)].any():
+            raise ValueError(
+                f"`class_weight` of TitansDNAClassifier gives all classes of y the weight 0: "
+                f"{self.class_weight!r}. Give those that count one above 0."
+            )
         return weights
 
     def _check_labels(self, labels: NDArray[Any], classes: NDArray[Any]) -> None:
         unknown = np.setdiff1d(labels, classes)
         if len(unknown):
             raise ValueError(
-                f"y holds the label {unknown[0]!r}, which is none of the classes "
+                f"y holds the label {unknown.tolist()[0]!r}, which is none of the classes "
                 f"{classes.tolist()}. Name all that will come in the first call of partial_fit."
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -70,11 +71,12 @@ def _answer_rows(
 ) -> Array:
     network: SequenceNetwork = module if isinstance(module, SequenceNetwork) else module.module
     device = network.stem.weight.device
-    lengths = (
-        np.full(len(rows), inputs.shape[1], np.int64)
-        if isinstance(inputs, np.ndarray)
-        else inputs.lengths[rows]
-    )
+    if isinstance(inputs, np.ndarray):
+        lengths = np.full(len(rows), inputs.shape[1], np.int64)
+        # scikit-learn wants the same to the last digits, whatever rows are asked for together.
+        network, dtype = deepcopy(network).double(), torch.float64
+    else:
+        lengths, dtype = inputs.lengths[rows], torch.uint8
     if crop is not None:
         lengths = np.minimum(lengths, crop)
     parts, order = [], []
@@ -83,7 +85,7 @@ def _answer_rows(
         if not isinstance(inputs, np.ndarray) and lengths[batch[0]] > BATCH_BASES:
             found = _answer_long(network, inputs[int(rows[batch[0]])], answer, both_strands)
         else:
-            sequences = take_batch(inputs, rows[batch], crop=crop).to(device)
+            sequences = take_batch(inputs, rows[batch], crop=crop).to(device, dtype)
             strands = [sequences, opposite_strand(sequences)] if both_strands else [sequences]
             found = _mean([answer(network, network.features(*network.embed(s))) for s in strands])
         parts.append(found.double().cpu().numpy())

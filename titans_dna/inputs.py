@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,12 +34,27 @@ def read_training(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Input
         _check_kind(estimator, signal=False, reset=reset)
         sequences = read_sequences(X, column=estimator.column)
         labels = read_labels(y, sequences, X=X)
+        if reset:  # what an earlier fit on numbers knew of their columns
+            for name in ("n_features_in_", "feature_names_in_"):
+                vars(estimator).pop(name, None)
         return apply_soft_mask(sequences, estimator.soft_mask), labels
     from sklearn.utils.validation import validate_data
 
     _check_kind(estimator, signal=True, reset=reset)
     X, y = validate_data(estimator, X, y, reset=reset, dtype=np.float64)
     return _as_signal(X), check_labels(y, len(y))
+
+
+@contextmanager
+def unchanged_by_errors(estimator: Any) -> Iterator[None]:
+    """Take back what was assigned to an estimator, if what comes next fails or is interrupted."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def read_inputs(estimator: Any, X: Any) -> Inputs:
@@ -51,8 +68,8 @@ def read_inputs(estimator: Any, X: Any) -> Inputs:
     return _as_signal(validate_data(estimator, X, reset=False, dtype=np.float64))
 
 
-def prepare(estimator: Any, sequences: Sequences) -> Sequences:
-    """Sequences as the fitted model reads them.
+def prepare(estimator: Any, sequences: Sequences, first: int = 0) -> Sequences:
+    """Sequences as the fitted model reads them; in a stream, `first` is the number of the first.
 
     Raises
     ------
@@ -64,9 +81,9 @@ def prepare(estimator: Any, sequences: Sequences) -> Sequences:
         row = int(np.flatnonzero(sequences.lengths != length)[0])
         name = "" if sequences.names is None else f" ({sequences.names[row]!r})"
         raise ValueError(
-            f"X[{row}]{name} has {sequences.lengths[row]} bases; this classifier has weights for "
-            f"each of {length} places, as all its training sequences had that length. Cut "
-            "or centre yours alike, or fit with head='pooled' for any length."
+            f"X[{first + row}]{name} has {sequences.lengths[row]} bases; this classifier has "
+            f"weights for each of {length} places, as all its training sequences had that length. "
+            "Cut or centre yours alike, or fit with head='pooled' for any length."
         )
     return apply_soft_mask(sequences, estimator.soft_mask)
 

@@ -1,14 +1,16 @@
 """Kernel ridge on what sequences have in common: closed-form, like the forecaster's ridge.
 
-A comparison (`titans_dna.similarity`) says how alike two sequences are. The ridge is fitted to
-indicators of the classes and a softmax, sharpened to fit, makes probabilities of what it answers.
-With many rows its weights stand on a sample of them, the landmarks (Nyström: Williams and Seeger,
-2001), so that cost grows linearly with the rows.
+Similarities (`titans_dna.similarity`) say how alike two sequences are. With ``gamma`` their mean s
+becomes ``exp(gamma (s - 1))``, which also sees combinations. The ridge is fitted to indicators of
+the classes, and a softmax, sharpened to fit, makes probabilities of what it answers. With many rows
+its weights stand on a sample of them, the landmarks (Nyström: Williams and Seeger, 2001), so that
+cost grows linearly with the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence as Series
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from titans_dna.batches import Rows
 from titans_dna.sequences import Sequences
-from titans_dna.similarity import Comparison, comparison_from_dict
+from titans_dna.similarity import Similarity, similarity_from_dict
 
 Array = NDArray[np.float64]
 Fold = tuple[Rows, Rows]
@@ -29,29 +31,32 @@ _READ_ROWS = 8192
 
 
 class KernelPart:
-    """Ridge regression in the space that a comparison spans.
+    """Ridge regression in the space that similarities span.
 
     Parameters
     ----------
-    comparison : Comparison
+    name : str
+        What reports call it.
+    similarities : list of Similarity
         Not prepared yet.
+    gamma : float, optional
+        None leaves their mean as it is.
     """
 
-    def __init__(self, comparison: Comparison) -> None:
-        self.comparison = comparison
+    def __init__(
+        self, name: str, similarities: Series[Similarity], gamma: float | None = None
+    ) -> None:
+        self.name, self.similarities, self.gamma = name, similarities, gamma
         self.sharpness = 4.0
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        return self.comparison.name
 
     def cross_fit(
         self, inputs: Any, y: NDArray[np.int64], class_weights: Array, folds: Series[Fold]
     ) -> list[Array]:
         """Learn from all rows; say what it would have said of each fold without it."""
         landmarks = _choose_landmarks(y)
-        self.comparison.prepare(_take(inputs, landmarks))
+        chosen = _take(inputs, landmarks)
+        for similarity in self.similarities:
+            similarity.prepare(chosen)
         kernel = self._compare(inputs)
         solver = _Solver(kernel, kernel[landmarks], np.eye(len(class_weights))[y], class_weights[y])
         penalty = solver.choose(folds[0][1]) if folds else _PENALTIES[0]
@@ -72,7 +77,12 @@ class KernelPart:
         return np.concatenate(parts)
 
     def _compare(self, inputs: Any) -> NDArray[np.float32]:
-        return self.comparison(inputs).astype(np.float32, copy=False)
+        s = self.similarities[0](inputs)
+        for similarity in self.similarities[1:]:
+            s = s + similarity(inputs)
+        s = s / np.float32(len(self.similarities))
+        kernel = s if self.gamma is None else np.exp(np.float32(self.gamma) * (s - 1))
+        return kernel.astype(np.float32, copy=False)
 
     def _sharpen(self, scores: Array, y: NDArray[np.int64], weights: Array) -> None:
         def loss(sharpness: float) -> float:
@@ -91,7 +101,9 @@ class KernelPart:
         """All that it has learned, as `save_tree` takes it."""
         return {
             "kind": "kernel",
-            "comparison": self.comparison.to_dict(),
+            "name": self.name,
+            "similarities": [similarity.to_dict() for similarity in self.similarities],
+            "gamma": self.gamma,
             "sharpness": self.sharpness,
             "coefficients": self.coefficients,
             "mean": self.mean,
@@ -100,7 +112,8 @@ class KernelPart:
     @classmethod
     def from_dict(cls, tree: dict[str, Any]) -> KernelPart:
         """What `to_dict` gave."""
-        part = cls(comparison_from_dict(tree["comparison"]))
+        similarities = [similarity_from_dict(stored) for stored in tree["similarities"]]
+        part = cls(tree["name"], similarities, tree["gamma"])
         part.sharpness, part.mean = tree["sharpness"], tree["mean"]
         part.coefficients = tree["coefficients"]
         return part
@@ -132,7 +145,7 @@ class _Solver:
 
     def solve(self, without: Rows | None, penalty: float) -> tuple[Array, Array]:
         """Coefficients of the landmarks and the mean of the goal, without some rows."""
-        from scipy.linalg import cho_factor, cho_solve
+        from scipy.linalg import cho_solve
 
         gram, products, weights, goal = self.gram, self.products, self.weights, self.goal
         if without is not None:
@@ -143,9 +156,8 @@ class _Solver:
             weights, goal = weights[kept], goal[kept]
         mean = weights @ goal / weights.sum()
         left = gram + penalty * self.square
-        left[np.diag_indices_from(left)] += 1e-5 * np.trace(left) / len(left)  # float32 sums
         right = products[:, :-1] - products[:, -1:] * mean
-        coefficients: Array = cho_solve(cho_factor(left, overwrite_a=True), right)
+        coefficients: Array = cho_solve(_factor(left), right)
         return coefficients, mean
 
     def _sums(self, rows: Any) -> tuple[Array, Array]:
@@ -153,6 +165,20 @@ class _Solver:
         goal = np.concatenate([self.goal[rows], np.ones((len(kernel), 1))], axis=1)
         weighted = kernel * weights
         return (weighted.T @ kernel).astype(np.float64), weighted.T.astype(np.float64) @ goal
+
+
+def _factor(left: Array) -> Any:
+    """Cholesky factor of sums in float32; the least is added that makes them definite."""
+    from scipy.linalg import LinAlgError, cho_factor
+
+    mean = np.trace(left) / len(left) or 1.0  # nothing at all in common: a matrix of zeros
+    diagonal = left.diagonal().copy()
+    for share in (1e-5, 1e-4, 1e-3, 1e-2):
+        left[np.diag_indices_from(left)] = diagonal + share * mean
+        with suppress(LinAlgError):
+            return cho_factor(left)
+    left[np.diag_indices_from(left)] = diagonal + mean
+    return cho_factor(left)
 
 
 def _choose_landmarks(y: NDArray[np.int64]) -> Rows:

@@ -13,8 +13,7 @@ from torch.nn import functional
 
 from titans_core.training import TrainingConfig, fit_network
 from titans_dna.batches import Rows
-from titans_dna.kmers import _root_shares as root_shares
-from titans_dna.kmers import kmer_counts
+from titans_dna.kmers import kmer_counts, root_shares
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

@@ -138,7 +138,7 @@ class KmerBaseline:
             )
         counts = kmer_counts(sequences, self.k_max)
         self._choose(sequences, counts, y, label)
-        features = _root_shares(counts, self.k_, self.both_strands_)
+        features = root_shares(counts, self.k_, self.both_strands_)
         self.coef_, self.intercept_ = self._regress(features, y, self.C_)
         return self
 
@@ -151,7 +151,7 @@ class KmerBaseline:
                 "This KmerBaseline instance is not fitted yet. Call 'fit' with sequences and "
                 "labels before using it."
             )
-        features = _root_shares(kmer_counts(X, self.k_), self.k_, self.both_strands_)
+        features = root_shares(kmer_counts(X, self.k_), self.k_, self.both_strands_)
         return _softmax(features @ self.coef_.T + self.intercept_)
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -218,7 +218,7 @@ class KmerBaseline:
         counts, y, label = counts[rows], y[rows], label[rows]
 
         def tried(k: int, both_strands: bool, C: float) -> tuple[float, int, bool, float]:
-            features = _root_shares(counts, k, both_strands)
+            features = root_shares(counts, k, both_strands)
             loss = 0.0
             for train, test in folds:
                 coef, intercept = self._regress(features[train], y[train], C)
@@ -254,7 +254,7 @@ def _folds(
     return folds
 
 
-def _root_shares(counts: csr_matrix, k: int, both_strands: bool) -> csr_matrix:
+def root_shares(counts: csr_matrix, k: int, both_strands: bool) -> csr_matrix:
     """For each length up to k, the square roots of the shares of the k-mers."""
     from scipy.sparse import csr_matrix
 

@@ -17,7 +17,7 @@ from titans_dna.batches import Inputs, Rows
 from titans_dna.kernel_part import KernelPart
 from titans_dna.kmer_network import KmerNetwork
 from titans_dna.kmers import KmerBaseline
-from titans_dna.similarity import Anywhere, Numbers, Places
+from titans_dna.similarity import Anywhere, Numbers, Places, Tolerant
 
 Array = NDArray[np.float64]
 Fold = tuple[Rows, Rows]
@@ -113,7 +113,7 @@ class KmerPart:
 def linear_parts(
     inputs: Inputs, *, length: int | None, both_strands: bool, random_state: int
 ) -> list[LinearPart]:
-    """Those that suit the inputs.
+    """Those that suit the inputs; the first is the floor that reports show.
 
     Parameters
     ----------
@@ -124,19 +124,25 @@ def linear_parts(
         A sequence and its reverse complement must get the same answer.
     """
     if isinstance(inputs, np.ndarray):
-        return [KernelPart(Numbers(None)), KernelPart(Numbers(_GAMMA))]
+        return [
+            KernelPart("places", [Numbers(products=True)]),
+            KernelPart("places, combined", [Numbers(products=False)], _GAMMA),
+        ]
     parts: list[LinearPart] = [
         KmerPart(both_strands or "auto", random_state),
         KmerNetwork(both_strands, random_state),
     ]
-    if len(inputs) > _MOST_COMPARED:
-        return parts
-    parts.append(KernelPart(Anywhere(_GAMMA, both_strands)))
-    if length is not None:
-        parts.append(KernelPart(Places(_GAMMA, both_strands)))
-    if length is not None and not both_strands:
-        parts.append(KernelPart(Places(None)))
+    if len(inputs) <= _MOST_COMPARED:
+        parts.append(alike_part(length, both_strands))
+        if length is not None and not both_strands:
+            parts.append(KernelPart("places", [Places()]))
     return parts
+
+
+def alike_part(length: int | None, both_strands: bool) -> KernelPart:
+    """Compare words: at their places, thereabouts and anywhere, or of several lengths anywhere."""
+    kinds = (Anywhere,) if length is None else (Places, Tolerant, Anywhere)
+    return KernelPart("alike", [kind(both_strands) for kind in kinds], _GAMMA)
 
 
 def part_from_dict(tree: dict[str, Any]) -> LinearPart:

@@ -45,9 +45,10 @@ def save_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
         "signal": classifier.signal_,
         "scale": None if scale is None else vars(scale),
         "n_features_in": getattr(classifier, "n_features_in_", None),
+        "feature_names_in": list(getattr(classifier, "feature_names_in_", [])),
         "histories": [asdict(history) for history in classifier.training_histories_],
         "held_out": classifier.held_out_,
-        "held_out_probabilities": classifier.held_out_probabilities_,
+        "held_out_by_expert": classifier.held_out_by_expert_,
         "network": asdict(model.networks[0].config),
         "networks": [dict(network.state_dict()) for network in model.networks],
         "linear": [part.to_dict() for part in model.linear],
@@ -79,9 +80,11 @@ def load_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
     classifier.scale_ = None if tree["scale"] is None else Scale(**tree["scale"])
     if tree["n_features_in"] is not None:
         classifier.n_features_in_ = tree["n_features_in"]
+    if tree["feature_names_in"]:
+        classifier.feature_names_in_ = np.array(tree["feature_names_in"], dtype=object)
     classifier.training_histories_ = tuple(TrainingHistory(**h) for h in tree["histories"])
     classifier.held_out_ = tree["held_out"]
-    classifier.held_out_probabilities_ = tree["held_out_probabilities"]
+    classifier.held_out_by_expert_ = tree["held_out_by_expert"]
 
     stored = dict(tree["network"])
     stored["backbone"] = _backbone(stored["backbone"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,16 @@ def _is_count(value: Any, least: int = 1) -> bool:
     return isinstance(value, int | np.integer) and type(value) is not bool and int(value) >= least
 
 
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool | np.bool_)
+
+
+def _are_class_weights(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(w, Real) and 0 <= w < np.inf for w in value.values())
+    return value is None or (isinstance(value, str) and value == "balanced")
+
+
 CONSTRAINTS: Constraints = {
     "head": (
         "'auto', 'positional' or 'pooled'",
@@ -52,14 +63,14 @@ CONSTRAINTS: Constraints = {
         lambda v: v is None or v in ("auto", "augment", "average", "equivariant"),
     ),
     "n_networks": ("an int >= 1", _is_count),
-    "linear": ("a bool", lambda v: isinstance(v, bool)),
+    "linear": ("a bool", _is_bool),
     "backbone": ("a BackboneConfig or None", lambda v: isinstance(v, BackboneConfig | None)),
     "training": ("a TrainingConfig or None", lambda v: isinstance(v, TrainingConfig | None)),
     "crop": ("an int >= 64", lambda v: _is_count(v, 64)),
     "validation": ("'homology' or 'random'", lambda v: v in ("homology", "random")),
     "class_weight": (
         "None, 'balanced' or a dict of weights >= 0 by class",
-        lambda v: v is None or v == "balanced" or isinstance(v, Mapping),
+        _are_class_weights,
     ),
     "soft_mask": ("'keep' or 'mask'", lambda v: v in ("keep", "mask")),
     "column": ("a str or None", lambda v: isinstance(v, str | None)),
@@ -67,5 +78,5 @@ CONSTRAINTS: Constraints = {
         "an int in [0, 2**32)",
         lambda v: _is_count(v, 0) and int(v) < 2**32,
     ),
-    "progress": ("a bool", lambda v: isinstance(v, bool)),
+    "progress": ("a bool", _is_bool),
 }

@@ -1,9 +1,14 @@
-"""How alike two sequences are: by words at the same places, by words anywhere, or as numbers.
+"""How alike two sequences are, as numbers from 0 (nothing in common) to 1.
 
-Words at places: for words of one, two and three letters the cosine of their one-hot vectors, and
-the mean over the three (a weighted-degree kernel: Rätsch and Sonnenburg, 2004). Words anywhere: the
-mean of the cosines of the roots of k-mer shares (a spectrum kernel: Leslie, Eskin and Noble, 2002).
-With ``gamma`` a similarity s becomes ``exp(gamma (s - 1))``, which also sees combinations.
+- `Places`: words of one, two and three letters at the same places (a weighted-degree kernel:
+  Rätsch and Sonnenburg, 2004).
+- `Tolerant`: words at about the same places (an oligo kernel: Meinicke and others, 2004).
+- `Anywhere`: words wherever they stand (a spectrum kernel: Leslie, Eskin and Noble, 2002).
+- `Numbers`: signals, by their differences.
+
+Each describes a sequence by vectors of length one and takes the mean of their cosines. `prepare`
+takes the landmarks, the sequences that all others are compared with; a call compares rows of input
+with them. With `both_strands` either strand of a sequence is alike.
 """
 
 from __future__ import annotations
@@ -13,25 +18,19 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from titans_dna.alphabet import COMPLEMENT
 from titans_dna.batches import take_batch
-from titans_dna.kmers import _root_shares as root_shares
-from titans_dna.kmers import kmer_counts
+from titans_dna.kmers import kmer_counts, root_shares
 from titans_dna.sequences import Sequences
 
 Floats = NDArray[np.float32]
+Codes = NDArray[np.int64]
 
 _BLOCK_CELLS = 2**23
-_WORDS = (1, 2, 3)
-_ANYWHERE_MAX = 6
-_COMPLEMENT = np.array([3, 2, 1, 0], np.int64)
 
 
-class Comparison(Protocol):
+class Similarity(Protocol):
     """Compares rows with landmarks."""
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
 
     def prepare(self, landmarks: Any) -> None:
         """Take the rows that all others will be compared with."""
@@ -44,73 +43,89 @@ class Comparison(Protocol):
 
 
 class Places:
-    """Words at the same places, of sequences of one length.
+    """Words at the same places, of sequences of one length."""
 
-    Parameters
-    ----------
-    gamma : float, optional
-        None leaves the similarity linear.
-    both_strands : bool
-        Average over both strands of the landmarks, so that either strand of a sequence is alike.
-    """
+    _WORDS = (1, 2, 3)
 
-    def __init__(self, gamma: float | None, both_strands: bool = False) -> None:
-        self.gamma, self.both_strands = gamma, both_strands
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        return "places" if self.gamma is None else "places, combined"
+    def __init__(self, both_strands: bool = False) -> None:
+        self.both_strands = both_strands
 
     def prepare(self, landmarks: Sequences) -> None:
         """Take the rows that all others will be compared with."""
-        self.landmarks = take_batch(landmarks, np.arange(len(landmarks))).numpy() & 15
+        self.landmarks = take_batch(landmarks, np.arange(len(landmarks))).numpy() & np.uint8(15)
         self._described: list[Floats] | None = None
 
     def __call__(self, inputs: Sequences) -> Floats:
         """``(n, number of landmarks)``."""
         if self._described is None:
-            self._described = _one_hot(self.landmarks)
+            self._described = self._describe(self.landmarks)
             if self.both_strands:
-                reverse = np.append(_COMPLEMENT, np.arange(4, 16))[self.landmarks[:, ::-1]]
-                pairs = zip(self._described, _one_hot(reverse), strict=True)
+                reverse = self._describe(COMPLEMENT[self.landmarks[:, ::-1]])
+                pairs = zip(self._described, reverse, strict=True)
                 self._described = [(a + b) / 2 for a, b in pairs]
-        step = max(1, _BLOCK_CELLS // sum(w.shape[1] for w in self._described))
+        width = self.landmarks.shape[1] * sum(4**k for k in self._WORDS)
+        step = max(1, _BLOCK_CELLS // width)
         parts = []
         for first in range(0, len(inputs), step):
             rows = np.arange(first, min(len(inputs), first + step))
-            words = _one_hot(take_batch(inputs, rows).numpy() & 15)
+            words = self._describe(take_batch(inputs, rows).numpy() & np.uint8(15))
             pairs = zip(words, self._described, strict=True)
-            parts.append(_bend(sum(a @ b.T for a, b in pairs) / len(words), self.gamma))
+            parts.append(np.mean([a @ b.T for a, b in pairs], axis=0))
         return np.concatenate(parts)
+
+    def _describe(self, codes: NDArray[np.uint8]) -> list[Floats]:
+        """One matrix for each length of word: which word stands where."""
+        described = []
+        for k in self._WORDS:
+            if codes.shape[1] >= k:
+                word, known = _words(codes, k)
+                one_hot = np.zeros((len(codes), word.shape[1] * 4**k), np.float32)
+                row, place = np.nonzero(known)
+                one_hot[row, place * 4**k + word[row, place]] = 1
+                described.append(_unit(one_hot))
+        return described
 
     def to_dict(self) -> dict[str, Any]:
         """All that it holds, as `save_tree` takes it."""
-        return {
-            "kind": "places",
-            "gamma": self.gamma,
-            "both_strands": self.both_strands,
-            "landmarks": self.landmarks,
-        }
+        kind = "tolerant" if isinstance(self, Tolerant) else "places"
+        return {"kind": kind, "both_strands": self.both_strands, "landmarks": self.landmarks}
+
+
+class Tolerant(Places):
+    """Words at about the same places: their indicators, smeared along the sequence."""
+
+    _SMEARED = ((3, 4), (4, 10))  # letters of a word; standard deviation of its place
+
+    def _describe(self, codes: NDArray[np.uint8]) -> list[Floats]:
+        n, length = codes.shape
+        described = []
+        for k, deviation in self._SMEARED:
+            if length < k:
+                continue
+            word, known = _words(codes, k)
+            row, place = np.nonzero(known)
+            centres = -(-word.shape[1] // deviation)
+            # Half places, so that the centres lie alike from both ends, and both strands are alike.
+            half = 2 * place - (word.shape[1] - 1 - (centres - 1) * deviation)
+            cells = np.zeros(n * centres * 4**k, np.float32)
+            for offset in range(-3, 5):
+                centre = half // (2 * deviation) + offset
+                apart = (half - 2 * deviation * centre) / (2 * deviation)
+                inside = (centre >= 0) & (centre < centres) & (np.abs(apart) <= 3)
+                cell = (row[inside] * centres + centre[inside]) * 4**k + word[row, place][inside]
+                weight = np.exp(-(apart[inside] ** 2) / 2)
+                cells += np.bincount(cell, weight, minlength=len(cells)).astype(np.float32)
+            described.append(_unit(cells.reshape(n, -1)))
+        return described
 
 
 class Anywhere:
-    """Words wherever they stand, of sequences of any lengths.
+    """Words of one to six letters wherever they stand, of sequences of any lengths."""
 
-    Parameters
-    ----------
-    gamma : float
-    both_strands : bool
-        Count the words of both strands.
-    """
+    _LONGEST = 6
 
-    def __init__(self, gamma: float, both_strands: bool = False) -> None:
-        self.gamma, self.both_strands = gamma, both_strands
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        return "words, combined"
+    def __init__(self, both_strands: bool = False) -> None:
+        self.both_strands = both_strands
 
     def prepare(self, landmarks: Sequences) -> None:
         """Take the rows that all others will be compared with."""
@@ -119,18 +134,18 @@ class Anywhere:
     def __call__(self, inputs: Sequences) -> Floats:
         """``(n, number of landmarks)``."""
         products = (self._shares(inputs) @ self.landmarks.T).toarray()
-        return _bend(products.astype(np.float32) / _ANYWHERE_MAX, self.gamma)
+        alike: Floats = products.astype(np.float32) / self._LONGEST
+        return alike
 
     def _shares(self, sequences: Sequences) -> Any:
-        counts = kmer_counts(sequences, _ANYWHERE_MAX)
-        return root_shares(counts, _ANYWHERE_MAX, self.both_strands).astype(np.float32)
+        counts = kmer_counts(sequences, self._LONGEST)
+        return root_shares(counts, self._LONGEST, self.both_strands).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
         """All that it holds, as `save_tree` takes it."""
         shares = self.landmarks.tocsr()
         return {
             "kind": "anywhere",
-            "gamma": self.gamma,
             "both_strands": self.both_strands,
             "shape": list(shares.shape),
             "data": shares.data,
@@ -140,21 +155,10 @@ class Anywhere:
 
 
 class Numbers:
-    """Signals, by their differences: ``1 - |a - b|^2 / 2p``; linear, their products.
+    """Signals of p numbers: ``1 - |a - b|^2 / 2p``, or the mean of products."""
 
-    Parameters
-    ----------
-    gamma : float, optional
-        None leaves the similarity linear.
-    """
-
-    def __init__(self, gamma: float | None) -> None:
-        self.gamma = gamma
-
-    @property
-    def name(self) -> str:
-        """What reports call it."""
-        return "places" if self.gamma is None else "places, combined"
+    def __init__(self, products: bool) -> None:
+        self.products = products
 
     def prepare(self, landmarks: Floats) -> None:
         """Take the rows that all others will be compared with."""
@@ -163,56 +167,47 @@ class Numbers:
     def __call__(self, inputs: Floats) -> Floats:
         """``(n, number of landmarks)``."""
         p = inputs.shape[1]
-        products = inputs @ self.landmarks.T / p
-        if self.gamma is None:
-            return products
-        squares = ((x**2).sum(1) / (2 * p) for x in (inputs, self.landmarks))
-        mine, theirs = squares
-        return _bend(1 + products - mine[:, None] - theirs[None], self.gamma)
+        alike: Floats = inputs @ self.landmarks.T / p
+        if not self.products:
+            mine, theirs = ((x**2).sum(1) / (2 * p) for x in (inputs, self.landmarks))
+            alike = 1 + alike - mine[:, None] - theirs[None]
+        return alike
 
     def to_dict(self) -> dict[str, Any]:
         """All that it holds, as `save_tree` takes it."""
-        return {"kind": "numbers", "gamma": self.gamma, "landmarks": self.landmarks}
+        return {"kind": "numbers", "products": self.products, "landmarks": self.landmarks}
 
 
-def comparison_from_dict(tree: dict[str, Any]) -> Comparison:
-    """What a comparison's `to_dict` gave."""
+def similarity_from_dict(tree: dict[str, Any]) -> Similarity:
+    """What a similarity's `to_dict` gave."""
+    if tree["kind"] == "numbers":
+        numbers = Numbers(tree["products"])
+        numbers.prepare(tree["landmarks"])
+        return numbers
     if tree["kind"] == "anywhere":
         from scipy.sparse import csr_matrix
 
-        anywhere = Anywhere(tree["gamma"], tree["both_strands"])
+        anywhere = Anywhere(tree["both_strands"])
         parts = tree["data"], tree["indices"], tree["indptr"]
         anywhere.landmarks = csr_matrix(parts, shape=tuple(tree["shape"]))
         return anywhere
-    if tree["kind"] == "numbers":
-        numbers = Numbers(tree["gamma"])
-        numbers.prepare(tree["landmarks"])
-        return numbers
-    places = Places(tree["gamma"], tree["both_strands"])
+    places = (Tolerant if tree["kind"] == "tolerant" else Places)(tree["both_strands"])
     places.landmarks, places._described = tree["landmarks"], None
     return places
 
 
-def _bend(similarity: Any, gamma: float | None) -> Floats:
-    bent: Floats = similarity if gamma is None else np.exp(np.float32(gamma) * (similarity - 1))
-    return bent
+def _words(codes: NDArray[np.uint8], k: int) -> tuple[Codes, NDArray[np.bool_]]:
+    """Number of the word that begins at each place ``(n, length - k + 1)``; whether it has one."""
+    places = codes.shape[1] - k + 1
+    word = np.zeros((len(codes), places), np.int64)
+    known = np.ones((len(codes), places), bool)
+    for j in range(k):
+        letters = codes[:, j : j + places]
+        word, known = word * 4 + (letters & 3), known & (letters < 4)
+    return word, known
 
 
-def _one_hot(codes: NDArray[Any]) -> list[Floats]:
-    """One matrix for each length of word, its rows of length one: which word stands where."""
-    codes = codes.astype(np.int64)
-    described = []
-    for k in _WORDS:
-        places = codes.shape[1] - k + 1
-        if places < 1:
-            break
-        word, known = np.zeros((len(codes), places), np.int64), np.ones((len(codes), places), bool)
-        for j in range(k):
-            letters = codes[:, j : j + places]
-            word, known = word * 4 + (letters & 3), known & (letters < 4)
-        one_hot = np.zeros((len(codes), places * 4**k), np.float32)
-        row, place = np.nonzero(known)
-        norms = np.sqrt(known.sum(1, dtype=np.float32).clip(1))
-        one_hot[row, place * 4**k + word[row, place]] = 1 / norms[row]
-        described.append(one_hot)
-    return described
+def _unit(rows: Floats) -> Floats:
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    unit: Floats = rows / np.maximum(norms, np.float32(1e-6))
+    return unit

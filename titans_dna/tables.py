@@ -5,9 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-__all__ = ["ID_COLUMNS", "column_named", "is_table_path", "known_column", "plain", "read_table"]
+__all__ = [
+    "ID_COLUMNS",
+    "column_named",
+    "is_table_path",
+    "known_column",
+    "plain",
+    "read_table",
+    "read_verbatim",
+    "write_table",
+]
 
 ID_COLUMNS = ("id", "name", "seqid")
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -34,19 +43,36 @@ def read_table(
         raise ValueError(f"{os.fspath(path)!r}: no such file.")
     try:
         if _suffix(path) in _PARQUET:
-            frame = pl.read_parquet(path)
+            frame = pl.read_parquet(Path(path))
             ids = [c for c in frame.columns if plain(c) in ID_COLUMNS]
             return frame.with_columns(pl.col(ids).cast(pl.String)) if ids else frame
         separator = _SEPARATORS[_suffix(path)]
         options: dict[str, Any] = {"separator": separator, "has_header": header}
-        columns = pl.read_csv(path, n_rows=1, infer_schema=False, **options).columns
+        columns = pl.read_csv(Path(path), n_rows=1, infer_schema=False, **options).columns
         ids = [c for c in columns if plain(c) in ID_COLUMNS]
         ids = columns[:1] if not header or (first_is_id and not ids) else ids
         text = dict.fromkeys(ids, pl.String)
         # All rows decide on a type, or a label in the last one may not fit.
-        return pl.read_csv(path, schema_overrides=text, infer_schema_length=None, **options)
+        return pl.read_csv(Path(path), schema_overrides=text, infer_schema_length=None, **options)
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise ValueError(f"{os.fspath(path)!r} is no table that can be read: {error}") from error
+
+
+def read_verbatim(path: str | os.PathLike[str]) -> Any:
+    """Read a table as a polars frame to be written again: all cells of text files are text."""
+    import polars as pl
+
+    if _suffix(path) in _PARQUET:
+        return pl.read_parquet(Path(path))
+    return pl.read_csv(Path(path), separator=_SEPARATORS[_suffix(path)], infer_schema=False)
+
+
+def write_table(frame: Any, file: IO[bytes], path: str | os.PathLike[str]) -> None:
+    """Write a polars frame to an open file, in the format that the suffix of `path` tells."""
+    if _suffix(path) in _PARQUET:
+        frame.write_parquet(file)
+    else:
+        frame.write_csv(file, separator=_SEPARATORS[_suffix(path)])
 
 
 def plain(column: Any) -> str:

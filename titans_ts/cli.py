@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from titans_core.cli import (
+    STDOUT,
+    about,
+    make_app,
+    print_facts,
+    show_version,
+    user_errors,
+    write_texts,
+)
+from titans_core.files import check_apart, check_target
 from titans_ts.files import (
     FILES,
-    check_apart,
-    check_target,
     choose_columns,
     forecast_to_csv,
     match_layout,
@@ -31,66 +37,28 @@ from titans_ts.files import (
 if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
-app = typer.Typer(
-    help="Forecast multivariate time series, and go on learning from new rows.",
-    no_args_is_help=True,
-    rich_markup_mode=None,  # plain help shows every name in full at 80 columns
-    add_completion=False,
-    pretty_exceptions_enable=False,  # an error that is ours to mend shows Python's own traceback
-)
+app = make_app("Forecast multivariate time series, and go on learning from new rows.")
 
-STDOUT = Path("-")
 DATA_HELP = f"A file ({', '.join(FILES)}), or the name of a data set, such as seattle-weather."
 
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File that `fit` wrote.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
-@contextmanager
-def _user_errors() -> Iterator[None]:
-    """End with one readable line and exit code 1 where the user, not the program, is at fault."""
-    try:
-        yield
-    except BrokenPipeError:  # as in `| head`: typer ends quietly
-        raise
-    except (FloatingPointError, OSError, TypeError, ValueError) as error:  # the first: diverged
-        typer.echo(f"titans-ts: error: {' '.join(str(error).split())}", err=True)
-        raise typer.Exit(1) from error
-
-
-@contextmanager
-def _about(source: object) -> Iterator[None]:
-    """Say which file or data set an error is about."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{source}: {error}") from error
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:  # what is installed tells without importing torch
-            number = version("titans-stream")
-        except PackageNotFoundError:
-            from titans_core import __version__ as number
-        typer.echo(f"titans-ts {number}")
-        raise typer.Exit
-
-
 @app.callback()
 def main(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+        typer.Option(
+            "--version", callback=show_version("titans-ts"), is_eager=True, help="Show the version."
+        ),
     ] = False,
 ) -> None:
     """Forecast multivariate time series, and go on learning from new rows."""
 
 
 @app.command()
-@_user_errors()
+@user_errors("titans-ts")
 def fit(
     data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
@@ -117,7 +85,7 @@ def fit(
 
     begun = time.perf_counter()
     rows = read_data(data)
-    with _about(data):
+    with about(data):
         rows, time_column = choose_columns(rows, time_column, columns)
         forecaster = TitansForecaster(
             prediction_length=prediction_length,
@@ -135,11 +103,11 @@ def fit(
     if not quiet:
         facts = _facts(forecaster) | {"seconds": round(time.perf_counter() - begun, 1)}
         del facts["parameters"], facts["version"]  # which the user just gave, and has
-        _print_facts(facts, to_stderr=True)
+        print_facts(facts, to_stderr=True)
 
 
 @app.command()
-@_user_errors()
+@user_errors("titans-ts")
 def forecast(
     model: ModelFile,
     new: Annotated[Path | None, typer.Option(help="Learn these rows first.")] = None,
@@ -163,32 +131,28 @@ def forecast(
         check_apart(save, {"the new rows": new})
     for target in {output, save or output} - {STDOUT}:
         check_target(target)
-    from titans_core.persistence import write_atomically
     from titans_ts.forecaster import TitansForecaster
 
     forecaster = TitansForecaster.load(model)
     if new is not None:
         rows = read_file(new)
-        with _about(new):
+        with about(new):
             forecaster.update(match_layout(rows, forecaster._layout))
     result = _forecast(forecaster, prediction_length, wanted)
     text = json.dumps(result) + "\n" if as_json else forecast_to_csv(result)
-    if output == STDOUT:
-        typer.echo(text, nl=False)
-    else:
-        write_atomically(output, text.encode())
+    write_texts(output, [text])
     if save is not None:  # last: if anything failed before, the same command can be run again
         forecaster.save(save)
 
 
 @app.command()
-@_user_errors()
+@user_errors("titans-ts")
 def info(model: ModelFile, as_json: AsJson = False) -> None:
     """Show what a model learned, and where it stands."""
     from titans_ts.forecaster import TitansForecaster
 
     facts = _facts(TitansForecaster.load(model))
-    typer.echo(json.dumps(facts, indent=2)) if as_json else _print_facts(facts)
+    typer.echo(json.dumps(facts, indent=2)) if as_json else print_facts(facts)
 
 
 def _forecast(
@@ -247,21 +211,6 @@ def _facts(forecaster: TitansForecaster) -> dict[str, Any]:
         },
         "version": __version__,
     }
-
-
-def _print_facts(facts: dict[str, Any], *, to_stderr: bool = False) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            value = "\n".join(f"{key.replace('_', ' ')}: {entry}" for key, entry in value.items())
-        elif isinstance(value, list):
-            value = ", ".join(value)
-        table.add_row(name.replace("_", " "), "none" if value is None else str(value))
-    # Names come from the user's file: they are text, not markup.
-    Console(stderr=to_stderr, markup=False, emoji=False, highlight=False).print(table)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FILES",
-    "check_apart",
-    "check_target",
     "choose_columns",
     "forecast_to_csv",
     "match_layout",
@@ -191,24 +189,3 @@ def forecast_to_csv(forecast: dict[str, Any]) -> str:
     writer.writerow(table)
     writer.writerows(zip(*table.values(), strict=True))
     return text.getvalue()
-
-
-def check_apart(target: Path, others: dict[str, Path | None]) -> None:
-    """Raise ValueError if writing to a path would destroy one of the others, told by their role.
-
-    Paths are compared by the file they lead to, through links and other spellings.
-    """
-    for role, other in others.items():
-        if other is None:
-            continue
-        same = target.resolve() == other.resolve()
-        if same or (target.exists() and other.exists() and target.samefile(other)):
-            raise ValueError(f"'{target}' would overwrite {role} '{other}'; name another file")
-
-
-def check_target(path: Path) -> None:
-    """Raise ValueError now for a path that `write_atomically` would refuse after the work."""
-    if not os.access(path.resolve().parent, os.W_OK):
-        raise ValueError(f"cannot write to folder '{path.parent}'; create it, or name another")
-    if path.exists() and not path.is_file():
-        raise ValueError(f"'{path}' is no regular file; name one that may be written")

@@ -1,0 +1,123 @@
+"""What the command lines share: the shape of an app, errors in one line, tables of facts.
+
+Standard output holds results and nothing else; all that goes with them is on standard error.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from titans_core.files import open_atomically
+
+__all__ = [
+    "STDOUT",
+    "about",
+    "make_app",
+    "print_facts",
+    "show_version",
+    "user_errors",
+    "write_texts",
+]
+
+STDOUT = Path("-")
+
+
+def make_app(summary: str) -> typer.Typer:
+    """Make an app for commands; `summary` is what its help begins with."""
+    return typer.Typer(
+        help=summary,
+        no_args_is_help=True,
+        rich_markup_mode=None,  # plain help shows every name in full at 80 columns
+        add_completion=False,
+        pretty_exceptions_enable=False,  # an error that is ours to mend shows Python's traceback
+    )
+
+
+@contextmanager
+def user_errors(program: str) -> Iterator[None]:
+    """End with one readable line and exit code 1 where the user, not the program, is at fault.
+
+    Warnings for users become a line of standard error, too.
+    """
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if category is UserWarning:
+                typer.echo(f"{program}: warning: {_in_one_line(message)}", err=True)
+            else:
+                others(message, category, *where)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        try:
+            yield
+        except BrokenPipeError:  # as in `| head`: typer ends quietly
+            raise
+        except (FloatingPointError, OSError, TypeError, ValueError) as error:  # first: diverged
+            typer.echo(f"{program}: error: {_in_one_line(error)}", err=True)
+            raise typer.Exit(1) from error
+
+
+@contextmanager
+def about(source: object) -> Iterator[None]:
+    """Say which file or data set an error is about, unless it does so itself."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if str(source) in str(error):
+            raise
+        raise ValueError(f"{source}: {error}") from error
+
+
+def show_version(program: str) -> Callable[[bool], None]:
+    """Return what ``--version`` calls."""
+
+    def show(wanted: bool) -> None:
+        if wanted:
+            from importlib.metadata import PackageNotFoundError, version
+
+            try:
+                number = version("titans-stream")
+            except PackageNotFoundError:  # a checkout that is not installed
+                from titans_core import __version__ as number
+            typer.echo(f"{program} {number}")
+            raise typer.Exit
+
+    return show
+
+
+def write_texts(output: Path, texts: Iterable[str]) -> None:
+    """Write texts one by one as they come: to standard output, or to a file that appears whole."""
+    if output == STDOUT:
+        for text in texts:
+            typer.echo(text, nl=False)
+        return
+    with open_atomically(output) as file:
+        for text in texts:
+            file.write(text.encode())
+
+
+def print_facts(facts: dict[str, Any], *, to_stderr: bool = False) -> None:
+    """Print names and values as a table; a dict is a line for each entry."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = "\n".join(f"{key.replace('_', ' ')}: {entry}" for key, entry in value.items())
+        elif isinstance(value, list):
+            value = ", ".join(map(str, value))
+        table.add_row(name.replace("_", " "), "none" if value is None else str(value))
+    # Names come from the user's file: they are text, not markup.
+    Console(stderr=to_stderr, markup=False, emoji=False, highlight=False).print(table)
+
+
+def _in_one_line(message: object) -> str:
+    return " ".join(str(message).split())

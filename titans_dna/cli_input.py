@@ -1,0 +1,112 @@
+"""What the commands of `titans-dna` take: their options, and how files become sequences."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from titans_core.cli import about
+
+if TYPE_CHECKING:
+    from titans_dna.regions import Region
+    from titans_dna.sequences import Sequences
+
+STDIN = Path("-")
+
+
+class Head(str, Enum):
+    """Choices of ``--head``."""
+
+    AUTO = "auto"
+    POSITIONAL = "positional"
+    POOLED = "pooled"
+
+
+class Strands(str, Enum):
+    """Choices of ``--reverse-complement``."""
+
+    AUTO = "auto"
+    NONE = "none"
+    AUGMENT = "augment"
+    AVERAGE = "average"
+    EQUIVARIANT = "equivariant"
+
+
+class ClassWeight(str, Enum):
+    """Choices of ``--class-weight``."""
+
+    BALANCED = "balanced"
+
+
+class SoftMask(str, Enum):
+    """Choices of ``--soft-mask``."""
+
+    KEEP = "keep"
+    MASK = "mask"
+
+
+FILES_HELP = "FASTA (plain or .gz), CSV, TSV or Parquet, or a folder of FASTA; - is FASTA on stdin."
+LABELS_HELP = "A column, a table by id, 're:PATTERN' for headers, 'file' or 'folder'."
+
+ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File that `fit` wrote.")]
+Files = Annotated[list[Path], typer.Argument(metavar="SEQUENCES", help=FILES_HELP)]
+File = Annotated[Path, typer.Argument(metavar="SEQUENCES", help=FILES_HELP)]
+Labels = Annotated[str | None, typer.Option(help=LABELS_HELP)]
+Column = Annotated[str | None, typer.Option(help="Sequences of a table, if not found.")]
+K = Annotated[int, typer.Option("--k", "-k", min=1, max=31, help="Relatives share so many bases.")]
+SkipRepeats = Annotated[
+    bool, typer.Option("--skip-repeats", help="Do not count shared tandem repeats.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all that is drawn.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
+
+
+def as_source(paths: list[Path]) -> Any:
+    """Paths as `read_sequences` takes them: one, several, or standard input."""
+    if STDIN in paths and len(paths) > 1:
+        raise typer.BadParameter("- goes alone", param_hint="SEQUENCES")
+    return "-" if paths == [STDIN] else paths[0] if len(paths) == 1 else paths
+
+
+def name_of(source: Any) -> str:
+    """What messages call a source; of several files, the first."""
+    if isinstance(source, list):
+        source = source[0]
+    return "standard input" if str(source) == "-" else str(source)
+
+
+def read_all(source: Any, column: str | None) -> Sequences:
+    """Read sequences whole."""
+    from titans_dna.sequences import read_sequences
+
+    with about(name_of(source)):
+        return read_sequences(source, column=column, name="SEQUENCES")
+
+
+def read_labelled(source: Any, labels: str | None, column: str | None) -> tuple[Sequences, Any]:
+    """Sequences and their labels; those of a table may stand in a column called label."""
+    from titans_dna.label_tables import LABEL_COLUMNS
+    from titans_dna.labels import read_labels
+    from titans_dna.tables import column_named, is_table_path, read_table
+
+    sequences = read_all(source, column)
+    if labels is None and isinstance(source, Path) and is_table_path(source):
+        labels = column_named(read_table(source).columns, LABEL_COLUMNS)
+    if labels is None:
+        raise ValueError(
+            f"{name_of(source)}: where are the labels? Give --labels: a column of a table, a table "
+            "by id, 're:PATTERN' for headers, 'file' or 'folder'"
+        )
+    with about(name_of(source)):
+        return sequences, read_labels(labels, sequences, X=source, name="--labels")
+
+
+def regions_of(bed: Path) -> list[Region]:
+    """Read a BED file."""
+    from titans_dna.regions import read_bed
+
+    return read_bed("-" if bed == STDIN else bed)

@@ -25,6 +25,7 @@ from titans_dna.inputs import (
     read_training,
     unchanged_by_errors,
 )
+from titans_dna.model import Model
 from titans_dna.network import HEADS
 from titans_dna.sequences import Sequences, is_dna_input, iter_sequences
 from titans_dna.settings import (
@@ -55,8 +56,8 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     reverse_complement : {"auto", None, "augment", "average", "equivariant"}
         None reads sequences as they come. "augment" shows training sequences on either strand;
         "average" also averages the answers, so that ``p(x) = p(rc(x))``; "equivariant" gives the
-        same by reading both strands with the same weights. "auto" takes None or "average",
-        whichever tells held-out sequences better.
+        same by reading both strands with the same weights. "auto" takes "average" unless
+        one strand alone tells held-out sequences better by a standard error.
     n_networks : int
         Networks to train, each on its own fold, and to average.
     linear : bool
@@ -111,6 +112,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[parameters.Constraints] = CONSTRAINTS
+    model_: Model
 
     def __init__(
         self,
@@ -307,9 +309,10 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _fit(
         self, inputs: Inputs, labels: NDArray[Any], classes: NDArray[Any]
     ) -> TitansDNAClassifier:
-        if len(classes) < 2:
+        present = np.unique(labels).tolist()
+        if len(present) < 2:
             raise ValueError(
-                f"y holds only one class, {classes.tolist()[0]!r}; a classifier needs samples of "
+                f"y holds only one class, {present[0]!r}; a classifier needs samples of "
                 "at least 2 classes in the data."
             )
         read, scale = inputs, None

@@ -15,19 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from titans_core.introspection import record_memory
-from titans_core.neural_memory import NeuralMemory
-from titans_core.state import MemoryRecord
 from titans_dna.alphabet import MIXTURES, Tokens
-from titans_dna.inputs import prepare
 from titans_dna.kmer_counting import is_int
 from titans_dna.model import Model
-from titans_dna.network import SequenceNetwork
-from titans_dna.sequences import Sequences, read_sequences
+from titans_dna.questions import check_length, class_number, log_probabilities, read_one
+from titans_dna.surprise import memory_surprise
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from titans_dna.classifier import TitansDNAClassifier
 
 __all__ = [
@@ -43,7 +37,6 @@ _READ_BASES = 2**20  # of variants at a time
 _MOST_READ = 3 * 10**7  # of variants in all: minutes
 _GRADIENT_BASES = 2**15  # of points on the way from the baseline at a time
 _LONGEST_GRADIENT = 2**16
-_LONGEST_RECORD = 2**18
 _SHUFFLES = 8
 
 
@@ -88,7 +81,7 @@ def in_silico_mutagenesis(
     ``-changes.sum(1, keepdims=True) / 3 * (changes == 0)`` are scores for a logo: what each base
     is worth, compared with the mean of the other three.
     """
-    given, tokens = _read(classifier, sequence)
+    given, tokens = read_one(classifier, sequence)
     length = len(tokens)
     stop = length if stop is None else stop
     if not 0 <= start < stop <= length:
@@ -103,18 +96,18 @@ def in_silico_mutagenesis(
             f"{3 * (stop - start) * length:.1e} bases to read. Choose a window with `start` and "
             + (f"`stop`, of {most} bases at most." if most else "cut the sequence around it.")
         )
-    number = _class_number(classifier, tokens, target)
+    number = class_number(classifier, tokens, target)
     codes, hidden = tokens[start:stop, None] & 15, (tokens != given)[start:stop, None]
     wanted = (codes != np.arange(4)) & ~hidden
     places, bases = np.nonzero(wanted)
-    before = _log_odds(_log_probabilities(classifier, tokens[None]), number)
+    before = _log_odds(log_probabilities(classifier, tokens[None]), number)
     changes = np.zeros(wanted.shape)
     rows = max(1, _READ_BASES // length)
     for first in range(0, len(places), rows):
         place, base = places[first : first + rows], bases[first : first + rows]
         variants = np.repeat(tokens[None], len(place), axis=0)
         variants[np.arange(len(place)), start + place] = base
-        changes[place, base] = _log_odds(_log_probabilities(classifier, variants), number) - before
+        changes[place, base] = _log_odds(log_probabilities(classifier, variants), number) - before
     return changes
 
 
@@ -216,97 +209,6 @@ def integrated_gradients(
     return _numbers(total.sum(-1, keepdim=True) * x / (len(references) * steps))
 
 
-def memory_surprise(classifier: TitansDNAClassifier, sequence: Any) -> pd.DataFrame:
-    """Watch the networks' memories read a sequence: a row for each token, layer and direction.
-
-    Parameters
-    ----------
-    classifier, sequence
-        As in `in_silico_mutagenesis`.
-
-    Returns
-    -------
-    DataFrame with columns
-        network, layer
-            Number of the network, and name of the memory within its backbone.
-        direction
-            "onward": the sequence is read from left to right; "back": from right to left.
-        start, stop
-            Bases of the token.
-        surprise
-            Norm of the memory's gradient at the token, before it was written; NaN where it was
-            not written, as none of its bases is known.
-        memory_lr, momentum_decay, forget_gate
-            The gates: how much of the surprise is written, how much of past surprise is carried
-            on, and how much of the memory is forgotten.
-        memory_norm
-            Norm of the memory's weights when the token was met.
-
-        All are means over the memory's heads. Rows are sorted by start within a direction. It is
-        the strand that was given; the opposite one can be asked about by itself.
-
-    Raises
-    ------
-    ValueError
-        As in `in_silico_mutagenesis`; or the networks have no neural memory, or the sequence is
-        longer than 262,144 bases.
-    """
-    import pandas as pd
-
-    _, tokens = _read(classifier, sequence)
-    _check_length(tokens, _LONGEST_RECORD, "a memory is watched over")
-    networks = classifier.model_.networks
-    if not any(isinstance(m, NeuralMemory) for network in networks for m in network.modules()):
-        raise ValueError(
-            "this classifier's networks hold no neural memory to watch: fit one whose `backbone` "
-            "has one, as the default does."
-        )
-    frames = []
-    for number, network in enumerate(networks):
-        for layer, record, writes in _records(network, tokens):
-            for direction, name in enumerate(("onward", "back")):
-                start = np.arange(len(writes)) * network.config.token_bases
-                place: dict[str, Any] = {
-                    "network": number,
-                    "layer": layer,
-                    "direction": name,
-                    "start": start,
-                    "stop": np.minimum(start + network.config.token_bases, len(tokens)),
-                }
-                frames.append(pd.DataFrame(place | _along(record, writes, direction)))
-    return pd.concat(frames, ignore_index=True)
-
-
-def _read(classifier: TitansDNAClassifier, sequence: Any) -> tuple[Tokens, Tokens]:
-    """Tokens of one sequence: as given, and as the model reads them."""
-    from sklearn.utils.validation import check_is_fitted
-
-    check_is_fitted(classifier, "model_")
-    if classifier.signal_:
-        raise ValueError(
-            "this classifier was fitted on numbers; only what was fitted on DNA is explained."
-        )
-    given = read_sequences(
-        sequence if isinstance(sequence, Sequences) else [sequence], name="sequence"
-    )
-    if len(given) != 1:
-        raise ValueError(f"one sequence is explained at a time; got {len(given)}.")
-    return given[0], prepare(classifier, given)[0]
-
-
-def _class_number(classifier: TitansDNAClassifier, tokens: Tokens, target: Any) -> int:
-    if target is None:
-        return int(_log_probabilities(classifier, tokens[None]).argmax())
-    classes = classifier.classes_.tolist()
-    if target not in classes:
-        raise ValueError(f"target must be one of the classes {classes}; got {target!r}.")
-    return classes.index(target)
-
-
-def _log_probabilities(classifier: TitansDNAClassifier, tokens: Tokens) -> Array:
-    return classifier.model_.log_probabilities(Sequences.from_list(list(tokens)))
-
-
 def _log_odds(logs: Array, target: int) -> Array:
     odds: Array = logs[:, target] - np.logaddexp.reduce(np.delete(logs, target, axis=1), axis=1)
     return odds
@@ -315,22 +217,14 @@ def _log_odds(logs: Array, target: int) -> Array:
 def _differentiable(
     classifier: TitansDNAClassifier, sequence: Any, target: Any
 ) -> tuple[Tokens, int]:
-    _, tokens = _read(classifier, sequence)
-    _check_length(tokens, _LONGEST_GRADIENT, "gradients are taken of")
+    _, tokens = read_one(classifier, sequence)
+    check_length(tokens, _LONGEST_GRADIENT, "gradients are taken of")
     if not _head_weights(classifier.model_).any():
         raise ValueError(
             "this classifier's blend gives its networks no weight, so their gradients explain "
             "nothing of what it says. Use in_silico_mutagenesis, which explains the whole of it."
         )
-    return tokens, _class_number(classifier, tokens, target)
-
-
-def _check_length(tokens: Tokens, most: int, what: str) -> None:
-    if len(tokens) > most:
-        raise ValueError(
-            f"{what} at most {most} bases; the sequence has {len(tokens)}. Cut out the part that "
-            "you want to understand."
-        )
+    return tokens, class_number(classifier, tokens, target)
 
 
 def _head_weights(model: Model) -> Array:
@@ -385,27 +279,3 @@ def _references(
 def _numbers(scores: Tensor) -> Array:
     found: Array = scores[0].double().cpu().numpy()
     return found
-
-
-@torch.no_grad()
-def _records(network: SequenceNetwork, tokens: Tokens) -> list[tuple[str, MemoryRecord, Tensor]]:
-    """By layer: what it went through in both directions, and which tokens were written."""
-    batch = torch.from_numpy(tokens.copy())[None].to(network.stem.weight.device)
-    cells = network.cells(*network.embed(batch))
-    writes = network.tokens(cells)[2][0]
-    with record_memory(network.backbone) as records:
-        network.remember(cells)
-    return [(name, record, writes) for name, record in records.items()]
-
-
-def _along(record: MemoryRecord, writes: Tensor, direction: int) -> dict[str, Array]:
-    """One direction of a record, as columns in the order of the sequence."""
-    columns = {}
-    for field, values in record._asdict().items():
-        # A stream begins with persistent tokens, which are no part of the sequence.
-        found = values[direction, values.shape[1] - len(writes) :].mean(-1)
-        found = found.flip(0) if direction else found
-        if field == "surprise":
-            found = found.masked_fill(~writes, torch.nan)
-        columns[field] = found.double().cpu().numpy()
-    return columns

@@ -253,7 +253,7 @@ class _Places(Mapping[str, "IndexRecord"]):
 def _open_handle(index: Index, rows: dict[str, int]) -> Any:
     import pyfaidx
 
-    class Handle(pyfaidx.Faidx):  # type: ignore[misc]  # pyfaidx ships no types
+    class Handle(pyfaidx.Faidx):
         def read_fai(self) -> None:
             self.index = _Places(index, rows, pyfaidx.IndexRecord)
 

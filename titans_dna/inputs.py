@@ -15,6 +15,8 @@ from titans_dna.batches import Inputs
 from titans_dna.labels import check_labels, read_labels
 from titans_dna.sequences import Sequences, is_dna_input, read_sequences
 
+_FARTHEST = 1e4  # spreads
+
 
 def read_training(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Inputs, NDArray[Any]]:
     """Inputs and labels of ``fit`` and ``partial_fit``.
@@ -42,7 +44,7 @@ def read_training(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Input
 
     _check_kind(estimator, signal=True, reset=reset)
     X, y = validate_data(estimator, X, y, reset=reset, dtype=np.float64)
-    return _as_signal(X), check_labels(y, len(y))
+    return X, check_labels(y, len(y))
 
 
 @contextmanager
@@ -65,7 +67,8 @@ def read_inputs(estimator: Any, X: Any) -> Inputs:
     from sklearn.utils.validation import validate_data
 
     _check_kind(estimator, signal=True, reset=False)
-    return _as_signal(validate_data(estimator, X, reset=False, dtype=np.float64))
+    numbers: Inputs = validate_data(estimator, X, reset=False, dtype=np.float64)
+    return numbers
 
 
 def prepare(estimator: Any, sequences: Sequences, first: int = 0) -> Sequences:
@@ -103,21 +106,24 @@ def apply_soft_mask(sequences: Sequences, policy: str) -> Sequences:
 class Scale:
     """Centre and spread of each column of a signal."""
 
-    centre: NDArray[np.float32]
-    spread: NDArray[np.float32]
+    centre: NDArray[np.float64]
+    spread: NDArray[np.float64]
 
     @classmethod
-    def fit(cls, signal: NDArray[np.float32]) -> Scale:
-        """Measure the columns; a constant one keeps its scale."""
-        wide = signal.astype(np.float64)
-        spread = wide.std(0)
-        spread[spread < 1e-12 * np.abs(wide).max(0).clip(1e-300)] = 1
-        return cls(wide.mean(0).astype(np.float32), spread.astype(np.float32))
+    def fit(cls, signal: NDArray[Any]) -> Scale:
+        """Measure the columns; one that is constant gets its own size."""
+        size = np.abs(signal).max(0)
+        size[size == 0] = 1
+        unit = signal / size  # whose squares are numbers, however large or small they are
+        spread = unit.std(0)
+        spread[spread < 1e-12] = 1
+        return cls(unit.mean(0) * size, spread * size)
 
     def __call__(self, signal: Any) -> NDArray[np.float32]:
-        """Scale a signal."""
-        scaled: NDArray[np.float32] = (signal - self.centre) / self.spread
-        return scaled
+        """Scale a signal; what lies out of all bounds is drawn in, so that it stays a number."""
+        with np.errstate(over="ignore"):
+            scaled = (signal - self.centre) / self.spread
+        return scaled.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
 
 
 def _check_kind(estimator: Any, *, signal: bool, reset: bool) -> None:
@@ -127,7 +133,3 @@ def _check_kind(estimator: Any, *, signal: bool, reset: bool) -> None:
             f"{type(estimator).__name__} was fitted on {was}; got {got}. Give what it knows, or "
             "fit a new one."
         )
-
-
-def _as_signal(X: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(X, dtype=np.float32)

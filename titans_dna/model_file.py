@@ -72,7 +72,7 @@ def load_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
     if params["training"] is not None:
         params["training"] = TrainingConfig(**params["training"])
     if isinstance(params["class_weight"], list):
-        params["class_weight"] = {label: weight for label, weight in params["class_weight"]}
+        params["class_weight"] = dict(params["class_weight"])
     classifier.set_params(**params)
     classifier.classes_ = np.array(tree["classes"], dtype=np.dtype(tree["classes_dtype"]))
     classifier.strands_, classifier.length_ = tree["strands"], tree["length"]

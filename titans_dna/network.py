@@ -10,7 +10,7 @@ Padding reaches nothing: a row gives the same answer in whatever batch it stands
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -121,8 +121,8 @@ class SequenceNetwork(nn.Module):
             self.to_tokens = nn.Linear(channels, dim)
             self.backbone = Backbone(config.backbone)
             self.from_tokens = nn.Linear(dim, channels, bias=False)
-        kinds = {"positional": PositionalHead, "pooled": PooledHead}
-        self.heads = nn.ModuleList(kinds[head](config) for head in config.heads)
+        kinds: dict[str, Any] = {"positional": PositionalHead, "pooled": PooledHead}
+        self.heads: Any = nn.ModuleList(kinds[head](config) for head in config.heads)
 
     def forward(self, sequences: Tensor) -> Tensor:
         """Read sequences.
@@ -177,7 +177,7 @@ class SequenceNetwork(nn.Module):
         return torch.cat([head.classify[:-1](found) for head, found in pairs], dim=1)
 
     def cells(self, x: Tensor, present: Tensor, writes: Tensor) -> Cells:
-        """Run the stem, ``(B, L, 4) -> (B, C, ceil(L / pool))``; a cell sees `reach` bases around."""
+        """Run the stem, ``(B, L, 4) -> (B, C, ceil(L / pool))``; a cell sees `reach` bases."""
         config = self.config
         y = self.stem((x * present[..., None]).transpose(1, 2))
         y = _pool_max(y, present, config.pool)
@@ -267,7 +267,7 @@ class PooledHead(nn.Module):
 class Pool(NamedTuple):
     """Cells pooled so far: what two stretches found can be joined."""
 
-    count: Tensor
+    cells: Tensor
     total: Tensor
     largest: Tensor
     attention: Tensor
@@ -294,7 +294,7 @@ class Pool(NamedTuple):
         attention = torch.logaddexp(self.attention, other.attention)
         mine, others = (self.attention - attention).exp(), (other.attention - attention).exp()
         return Pool(
-            self.count + other.count,
+            self.cells + other.cells,
             self.total + other.total,
             torch.maximum(self.largest, other.largest),
             attention,
@@ -303,7 +303,7 @@ class Pool(NamedTuple):
 
     def features(self) -> Tensor:
         """``(B, 3 C)``."""
-        mean = (self.total / self.count).to(self.largest.dtype)
+        mean = (self.total / self.cells).to(self.largest.dtype)
         return torch.cat([mean, self.largest, self.attended], dim=-1)
 
 

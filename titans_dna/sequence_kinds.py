@@ -88,12 +88,12 @@ def read_item(item: Any, place: str) -> Item:
     if isinstance(item, os.PathLike):
         raise TypeError(f"{place} is a path, {os.fspath(item)!r}, among others. Pass paths alone.")
     if isinstance(item, np.ndarray) or not is_sequence(item):
-        letters = isinstance(item, (list, tuple)) and all(len(str(part)) == 1 for part in item)
+        spelled = isinstance(item, (list, tuple)) and all(len(str(part)) == 1 for part in item)
         raise TypeError(
             f"{place} must be a str, bytes, or a Biopython Seq or SeqRecord; got "
-            f"{type(item).__name__}." + (" Join its letters by ''.join." if letters else "")
+            f"{type(item).__name__}." + (" Join its letters by ''.join." if spelled else "")
         )
-    letters = next(
+    letters: Any = next(
         (v for k in ("seq", "sequence") if (v := getattr(item, k, None)) is not None), item
     )
     if not isinstance(letters, str):

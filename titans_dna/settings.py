@@ -19,7 +19,7 @@ LONGEST_ALIGNED = 600
 """Up to this length, sequences of one length are taken as aligned at a site: places get weights."""
 
 _EPOCHS = 6
-_FEWEST_STEPS, _MOST_STEPS = 60, 2500
+_FEWEST_STEPS, _MOST_STEPS = 200, 2500
 
 
 def default_training(n_rows: int) -> TrainingConfig:
@@ -49,7 +49,7 @@ def _is_bool(value: Any) -> bool:
 
 def _are_class_weights(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return all(isinstance(w, Real) and 0 <= w < np.inf for w in value.values())
+        return all(isinstance(w, Real) and 0 <= float(w) < np.inf for w in value.values())
     return value is None or (isinstance(value, str) and value == "balanced")
 
 

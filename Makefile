@@ -16,11 +16,12 @@ STAMP := $(VENV)/.installed
 help: ## list what make can do here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
 
-demo: $(STAMP) ## fit a forecaster on bundled real data, print a table, draw a plot
+demo: $(STAMP) ## fit both heads on bundled real data, print tables, draw plots
 	@$(VENV_PYTHON) examples/demo.py
+	@$(VENV_PYTHON) examples/demo_dna.py
 
 test: $(STAMP) ## run all tests
-	@$(VENV_PYTHON) -m pytest
+	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP) ## ruff (rules and format), mypy
 	@$(VENV_PYTHON) -m ruff check

@@ -100,7 +100,41 @@ def recall() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"long_horizon": long_horizon, "core_speed": core_speed, "recall": recall}
+DNA_PROVIDERS = ("titans", "its networks alone", "its linear parts alone", "k-mer LR")
+
+
+def dna_accuracy() -> str:
+    """One line per task: accuracy and MCC of the classifier, its parts and the floor."""
+    values: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for row in _record.read("dna_accuracy"):
+        if "quick" not in row["case"] and not row["provider"].startswith("network"):
+            scores = values.setdefault(row["case"], {})
+            scores.setdefault((row["provider"], row["metric"]), []).append(float(row["value"]))
+
+    def cell(scores: dict[tuple[str, str], list[float]], provider: str) -> str:
+        shown = []
+        for metric in ("accuracy", "MCC"):
+            seeds = scores[provider, metric]
+            spread = f" ({min(seeds):.3f}-{max(seeds):.3f})" if len(seeds) > 1 else ""
+            shown.append(f"{statistics.mean(seeds):.3f}{spread}")
+        return ", ".join(shown)
+
+    lines = ["| accuracy, MCC | seeds | " + " | ".join(DNA_PROVIDERS) + " | fit, CPU s |"]
+    lines += ["|---|---|" + "---|" * len(DNA_PROVIDERS) + "---|"]
+    for task, scores in sorted(values.items()):
+        cells = " | ".join(cell(scores, provider) for provider in DNA_PROVIDERS)
+        fit = statistics.median(scores["titans", "fit, all folds"])
+        seeds = len(scores["titans", "accuracy"])
+        lines.append(f"| {task} | {seeds} | {cells} | {fit:,.0f} |")
+    return "\n".join(lines)
+
+
+TABLES = {
+    "long_horizon": long_horizon,
+    "core_speed": core_speed,
+    "dna_accuracy": dna_accuracy,
+    "recall": recall,
+}
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from titans_dna import TitansDNAClassifier, TrainingConfig, iter_fasta, load_dat
 windows = load_dataset("chloroplast")
 for part in ("train", "test"):
     rows = windows[windows["split"] == part]
-    records = (f">{name}\n{sequence}\n" for name, sequence in zip(rows["id"], rows["sequence"]))
+    records = (f">{name}\n{sequence}\n" for name, sequence in rows[["id", "sequence"]].to_numpy())
     Path(f"{part}.fa").write_text("".join(records))
 windows[["id", "label"]].to_csv("labels.csv", index=False)
 print(next(iter_fasta("train.fa")).name, "is the first of", sum(windows["split"] == "train"))

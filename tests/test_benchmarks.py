@@ -56,3 +56,25 @@ def test_long_horizon_scores_the_forecaster_beside_floors_and_ablations(benchmar
     }  # fmt: skip
     assert len(rows) == len({(r["provider"], r["metric"], r["seed"]) for r in rows})
     assert max(errors["ridge"], errors["titans"]) < errors["naive"] < errors["seasonal naive"]
+
+
+def test_dna_accuracy_scores_files_beside_the_floor_and_the_parts(
+    benchmarks: Path, tmp_path: Path
+) -> None:
+    from titans_dna import load_dataset
+
+    windows = load_dataset("chloroplast")
+    for part in ("train", "test"):
+        windows[windows["split"] == part].to_csv(tmp_path / f"{part}.csv", index=False)
+    files = ["--train", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv")]
+    for _ in range(2):  # the second time there is nothing left to do
+        answer = run(benchmarks / "dna_accuracy.py", *files, "--quick")
+        assert answer.returncode == 0, answer.stderr
+    assert "1/1" not in answer.stdout
+    with (benchmarks / "results" / "dna_accuracy.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    accuracy = {row["provider"]: float(row["value"]) for row in rows if row["metric"] == "accuracy"}
+    assert set(accuracy) == {"titans", "its networks alone", "its linear parts alone", "k-mer LR"}
+    assert min(accuracy["titans"], accuracy["k-mer LR"]) > 0.6  # of two even classes
+    counted = {row["value"] for row in rows if row["metric"] == "test rows"}
+    assert counted == {"135"}

@@ -20,6 +20,7 @@ from titans_dna.folds import make_folds
 from titans_dna.homology import homology_groups
 from titans_dna.inputs import (
     Scale,
+    column_of,
     prepare,
     read_inputs,
     read_training,
@@ -210,7 +211,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             self._scaled(inputs),
             np.searchsorted(self.classes_, labels).astype(np.int64),
             self._weights(labels, self.classes_),
-            self._recipe(inputs),
+            replace(self._recipe(inputs), strands=self.strands_),
         )
         return self
 
@@ -263,7 +264,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             yield self.predict_frame(X)
             return
         first = 0
-        for sequences in iter_sequences(X, batch_bases=batch_bases, column=self.column):
+        for sequences in iter_sequences(X, batch_bases=batch_bases, column=column_of(self, X)):
             inputs = prepare(self, sequences, first)
             yield answer_frame(inputs, self._read(inputs), self.classes_, like=X, first=first)
             first += len(sequences)

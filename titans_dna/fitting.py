@@ -220,7 +220,8 @@ def continue_training(
     model : Model
         Left as it is.
     inputs, y, class_weights, recipe
-        As in `fit_model`; of the recipe's training steps one pass over the rows is taken.
+        As in `fit_model`, the strands as they were chosen; of the recipe's training steps one pass
+        over the rows is taken.
     """
     rows = np.arange(len(y))
     weights = class_weights[y]
@@ -246,7 +247,7 @@ def continue_training(
             training=training,
             batch_size=recipe.batch_size,
             crop=recipe.crop,
-            strands="average" if model.both_strands else None,
+            strands=recipe.strands,
             progress=False,
         )
         networks.append(going_on)

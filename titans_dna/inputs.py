@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,9 @@ from numpy.typing import NDArray
 from titans_dna.alphabet import SOFT_MASK, UNKNOWN
 from titans_dna.batches import Inputs
 from titans_dna.labels import check_labels, read_labels
+from titans_dna.sequence_frames import is_frame
 from titans_dna.sequences import Sequences, is_dna_input, read_sequences
+from titans_dna.tables import is_table_path
 
 _FARTHEST = 1e4  # spreads
 
@@ -34,7 +37,7 @@ def read_training(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Input
         )
     if is_dna_input(X):
         _check_kind(estimator, signal=False, reset=reset)
-        sequences = read_sequences(X, column=estimator.column)
+        sequences = read_sequences(X, column=column_of(estimator, X))
         labels = read_labels(y, sequences, X=X)
         if reset:  # what an earlier fit on numbers knew of their columns
             for name in ("n_features_in_", "feature_names_in_"):
@@ -63,12 +66,19 @@ def read_inputs(estimator: Any, X: Any) -> Inputs:
     """Inputs of ``predict`` and its like: of the kind that the estimator was fitted on."""
     if is_dna_input(X):
         _check_kind(estimator, signal=False, reset=False)
-        return prepare(estimator, read_sequences(X, column=estimator.column))
+        return prepare(estimator, read_sequences(X, column=column_of(estimator, X)))
     from sklearn.utils.validation import validate_data
 
     _check_kind(estimator, signal=True, reset=False)
     numbers: Inputs = validate_data(estimator, X, reset=False, dtype=np.float64)
     return numbers
+
+
+def column_of(estimator: Any, X: Any) -> str | None:
+    """The estimator's sequence column, for what has columns: a list or FASTA has none."""
+    table = isinstance(X, str | os.PathLike) and is_table_path(X)
+    column: str | None = estimator.column if table or is_frame(X) else None
+    return column
 
 
 def prepare(estimator: Any, sequences: Sequences, first: int = 0) -> Sequences:

@@ -62,7 +62,9 @@ class Places:
             if self.both_strands:
                 reverse = self._describe(COMPLEMENT[self.landmarks[:, ::-1]])
                 pairs = zip(self._described, reverse, strict=True)
-                self._described = [(a + b) / 2 for a, b in pairs]
+                self._described = [a + b for a, b in pairs]
+            norms = map(_norms, self._describe(self.landmarks))
+            self._sizes: list[Any] = [(1 + self.both_strands) * norm for norm in norms]
         width = self.landmarks.shape[1] * sum(4**k for k in self._WORDS)
         step = max(1, _BLOCK_CELLS // width)
         parts = []
@@ -70,13 +72,14 @@ class Places:
             rows = np.arange(first, min(len(inputs), first + step))
             words = self._describe(take_batch(inputs, rows).numpy() & np.uint8(15))
             alike = np.zeros((len(rows), len(self.landmarks)), np.float32)
-            for mine, theirs in zip(words, self._described, strict=True):  # none in a single base
-                alike += (mine @ theirs.T) / np.float32(len(words))
+            # Whole numbers until here, whose sums are exact: no row's answer depends on the others.
+            for mine, theirs, sizes in zip(words, self._described, self._sizes, strict=True):
+                alike += mine @ theirs.T / (_norms(mine)[:, None] * sizes * np.float32(len(words)))
             parts.append(alike)
         return np.concatenate(parts)
 
     def _describe(self, codes: NDArray[np.uint8]) -> list[Floats]:
-        """One matrix for each length of word: which word stands where."""
+        """One matrix of whole numbers for each length of word: which word stands where."""
         described = []
         for k in self._WORDS:
             if codes.shape[1] >= k:
@@ -84,7 +87,7 @@ class Places:
                 one_hot = np.zeros((len(codes), word.shape[1] * 4**k), np.float32)
                 row, place = np.nonzero(known)
                 one_hot[row, place * 4**k + word[row, place]] = 1
-                described.append(_unit(one_hot))
+                described.append(one_hot)
         return described
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,6 +100,7 @@ class Tolerant(Places):
     """Words at about the same places: their indicators, smeared along the sequence."""
 
     _SMEARED = ((3, 4), (4, 10))  # letters of a word; standard deviation of its place
+    _FINENESS = 64
 
     def _describe(self, codes: NDArray[np.uint8]) -> list[Floats]:
         n, length = codes.shape
@@ -115,9 +119,9 @@ class Tolerant(Places):
                 apart = (half - 2 * deviation * centre) / (2 * deviation)
                 inside = (centre >= 0) & (centre < centres) & (np.abs(apart) <= 3)
                 cell = (row[inside] * centres + centre[inside]) * 4**k + word[row, place][inside]
-                weight = np.exp(-(apart[inside] ** 2) / 2)
+                weight = np.round(self._FINENESS * np.exp(-(apart[inside] ** 2) / 2))
                 cells += np.bincount(cell, weight, minlength=len(cells)).astype(np.float32)
-            described.append(_unit(cells.reshape(n, -1)))
+            described.append(cells.reshape(n, -1))
         return described
 
 
@@ -209,7 +213,6 @@ def _words(codes: NDArray[np.uint8], k: int) -> tuple[Codes, NDArray[np.bool_]]:
     return word, known
 
 
-def _unit(rows: Floats) -> Floats:
-    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    unit: Floats = rows / np.maximum(norms, np.float32(1e-6))
-    return unit
+def _norms(rows: Floats) -> Floats:
+    norms: Floats = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+    return np.maximum(norms, np.float32(1e-6))

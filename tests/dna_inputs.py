@@ -1,0 +1,59 @@
+"""DNA that classifiers can tell apart in no time, and settings that make them small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from titans_core import BackboneConfig, NeuralMemoryConfig
+from titans_core.training import TrainingConfig
+from titans_dna.alphabet import decode, encode, reverse_complement
+
+FAST: dict[str, Any] = {
+    "n_networks": 1,
+    "backbone": BackboneConfig(memory=NeuralMemoryConfig(dim=8, chunk_size=4), num_blocks=1),
+    "training": TrainingConfig(max_steps=15, learning_rate=5e-3, validate_every=5),
+    "progress": False,
+}
+QUICKEST: dict[str, Any] = {**FAST, "linear": False, "reverse_complement": None}
+
+
+def reads(
+    n: int = 60, length: int | None = None, *, shares: tuple[float, ...] = (0.2, 0.8), seed: int = 0
+) -> tuple[list[str], list[str]]:
+    """Sequences of ``c0``, ``c1`` and so on in turn, each class with its own share of G and C."""
+    rng = np.random.default_rng(seed)
+    X, y = [], []
+    for row in range(n):
+        share = shares[row % len(shares)]
+        bases = int(rng.integers(20, 70)) if length is None else length
+        p = [(1 - share) / 2, share / 2, share / 2, (1 - share) / 2]
+        X.append("".join(rng.choice(list("ACGT"), bases, p=p)))
+        y.append(f"c{row % len(shares)}")
+    return X, y
+
+
+def odd_reads(n: int, length: int | None = None) -> list[str]:
+    """Sequences with every IUPAC code, lower case, runs of N, and lengths from 1."""
+    rng = np.random.default_rng(99)
+    found = []
+    for row in range(n):
+        bases = (row % 40) + 1 if length is None else length
+        letters = rng.choice(list("ACGTACGTACGTRYSWKMBDHVNacgtryn"), bases)
+        if row % 3 == 0:
+            letters[bases // 3 : bases // 2] = "N"
+        found.append("".join(letters))
+    return found
+
+
+def opposite(X: list[str]) -> list[str]:
+    """The other strand of each."""
+    return [decode(reverse_complement(encode(x))) for x in X]
+
+
+def write_fasta(path: Path, X: list[str], names: list[str] | None = None) -> Path:
+    names = [f"r{row}" for row in range(len(X))] if names is None else names
+    path.write_text("".join(f">{name}\n{x}\n" for name, x in zip(names, X, strict=True)))
+    return path

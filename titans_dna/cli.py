@@ -145,9 +145,10 @@ def predict(
     from titans_dna.tables import is_table_path
 
     classifier = TitansDNAClassifier.load(model)
-    # A column that was named in fitting is looked for in tables only.
-    known = classifier.column if is_table_path(sequences) else None
-    classifier.set_params(column=column or known)
+    if column is not None:
+        if not is_table_path(sequences):
+            raise ValueError(f"`column` is for tables; {sequences} is FASTA. Leave it out.")
+        classifier.set_params(column=column)
     source, regions = as_source([sequences]), None
     if bed is not None:
         regions = regions_of(bed)

@@ -37,7 +37,9 @@ def read_training(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Input
         )
     if is_dna_input(X):
         _check_kind(estimator, signal=False, reset=reset)
-        sequences = read_sequences(X, column=column_of(estimator, X))
+        # In fitting a column that X cannot have is a mistake.
+        column = estimator.column if reset else column_of(estimator, X)
+        sequences = read_sequences(X, column=column)
         labels = read_labels(y, sequences, X=X)
         if reset:  # what an earlier fit on numbers knew of their columns
             for name in ("n_features_in_", "feature_names_in_"):

@@ -28,7 +28,7 @@ console.print(f"Test windows that share a 30-mer with training: {len(leaks.overl
 classifier = TitansDNAClassifier().fit(train[["id", "sequence"]], train["label"])
 console.print("\n[bold]On the test windows[/bold]")
 report = classifier.score_report(test[["id", "sequence"]], test["label"])
-console.print(str(report))
+console.print(str(report), soft_wrap=True)
 shares = zip(classifier.model_.experts, classifier.model_.blend.weights, strict=True)
 console.print("Weights of the blend: " + ", ".join(f"{name} {w:.2f}" for name, w in shares))
 

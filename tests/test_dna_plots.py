@@ -233,3 +233,8 @@ def test_what_is_no_matrix_of_scores_is_refused(draw):
 def test_what_does_not_fit_is_refused_with_the_reason(draw, text):
     with pytest.raises(ValueError, match=text):
         draw()
+
+
+def test_the_confusion_plot_takes_text_as_frames_keep_it():
+    figure = plot_confusion(pd.Series(["exon", "intron"]), np.array(["exon", "exon"]))
+    assert sorted(t.get_text() for t in figure.axes[0].texts) == ["0", "0", "1", "1"]

@@ -255,7 +255,7 @@ def plot_confusion(
     --------
     >>> figure = plot_confusion(["exon", "intron"], ["exon", "exon"])
     """
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    y_true, y_pred = _plain(y_true), _plain(y_pred)
     if y_true.ndim != 1 or y_true.shape != y_pred.shape or not len(y_true):
         raise ValueError(
             f"y_true and y_pred must be labels of one shape (n,), n >= 1; got {y_true.shape} and "
@@ -300,6 +300,14 @@ def _answers(y_true: Any, proba: Any, classes: Any) -> tuple[NDArray[np.int64], 
     names = tuple(np.asarray(classes).tolist())
     label = _labels(y_true, names)
     return label, _proba(proba, len(label), len(names), "proba")
+
+
+def _plain(y: Any) -> NDArray[Any]:
+    """Labels as an array; text as such, also where pandas keeps it as objects."""
+    labels = np.asarray(y)
+    if labels.dtype.kind in "OT" and all(isinstance(label, str) for label in labels.flat):
+        return labels.astype(str)
+    return labels
 
 
 def _wilson(share: Array, rows: NDArray[np.int64]) -> tuple[Array, Array]:

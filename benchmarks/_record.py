@@ -66,9 +66,18 @@ def _key(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _commit() -> str:
-    """Short hash of the checkout, with a + if there are changes that it does not hold."""
-    describe = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
-    answer = subprocess.run(
-        describe, capture_output=True, text=True, check=False, cwd=RESULTS.parent
-    )
-    return answer.stdout.strip() or "unknown"
+    """Short hash of the checkout, with a + if there are changes that it does not hold.
+
+    Rows and figures that a benchmark has just written are no changes to what it measures.
+    """
+
+    def git(*arguments: str) -> str:
+        command = ["git", *arguments]
+        answer = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=RESULTS.parent
+        )
+        return answer.stdout.strip()
+
+    changes = git("diff", "--name-only", "HEAD", "--", ":/", ":(exclude,top)benchmarks/results")
+    commit = git("describe", "--always", "--exclude=*")
+    return f"{commit}+" if commit and changes else commit or "unknown"

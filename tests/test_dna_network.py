@@ -339,3 +339,18 @@ def test_numbers_are_read_by_a_network_of_signals() -> None:
     logits = built(x)
     assert logits.shape == (5, 2, 3)
     assert_close(built(x[3:4]), logits[3:4])
+
+
+def test_a_crop_longer_than_a_batch_is_the_middle_of_the_record():
+    from titans_dna.inference import BATCH_BASES, probabilities
+
+    network = SequenceNetwork(NetworkConfig(n_classes=2, length=None, heads=("pooled",))).eval()
+    bases = np.random.default_rng(0).integers(0, 4, BATCH_BASES + 4096).astype(np.uint8)
+    crop = BATCH_BASES + 1000
+    start = (len(bases) - crop) // 2
+    row = np.array([0])
+    whole = Sequences.from_list([bases])
+    middle = Sequences.from_list([bases[start : start + crop]])
+    cropped = probabilities(network, whole, row, crop=crop)
+    np.testing.assert_array_equal(cropped, probabilities(network, middle, row))
+    assert not np.array_equal(cropped, probabilities(network, whole, row))

@@ -65,6 +65,15 @@ def test_a_network_that_training_only_makes_worse_returns_as_it_came() -> None:
     assert_equal_weights(network, with_noise_and_buffers())
 
 
+def test_with_nothing_held_out_the_last_averaged_weights_are_kept() -> None:
+    unjudged, falling = plain(), plain()
+    history = fit(unjudged, dataclasses.replace(CONFIG, patience=1), validate=None)
+    fit(falling, validate=scripted([5.0, 4.0, 3.0, 2.0, 1.0], []))  # the last is the best
+    assert_equal_weights(unjudged, falling)
+    assert (history.best_step, history.best_loss) == (history.steps, float("inf"))
+    assert not history.stopped_early
+
+
 def test_patience_counts_validations_in_a_row_without_improvement() -> None:
     patient = dataclasses.replace(CONFIG, max_steps=100, patience=2)
     losses = [5.0, 6.0, 4.0, 4.0, 4.5, 0.0]

@@ -6,8 +6,9 @@ backbone built on it, the training loop and the file format.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from titans_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from titans_core.backbone import Backbone
@@ -104,13 +105,4 @@ _HOMES = {
     "state_to_dict": "titans_core.state",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value = getattr(import_module(_HOMES[name]), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

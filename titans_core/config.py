@@ -283,6 +283,14 @@ class BackboneConfig:
         return 4 if self.num_persistent_tokens is None else self.num_persistent_tokens
 
 
+def backbone_from_dict(stored: dict[str, Any]) -> BackboneConfig:
+    """What ``dataclasses.asdict`` made of a configuration, as that configuration again."""
+    memory, attention = stored["memory"], stored.get("attention")
+    kind: Any = NeuralMemoryConfig if "chunk_size" in memory else GatedDeltaConfig
+    attention = None if attention is None else AttentionConfig(**attention)
+    return BackboneConfig(**{**stored, "memory": kind(**memory), "attention": attention})
+
+
 def check_config(config: object, kind: Any, owner: str) -> None:
     """Raise ValueError unless the owner was given a configuration of its kind."""
     if not isinstance(config, kind):

@@ -27,6 +27,7 @@ __all__ = [
     "FORMAT",
     "FORMAT_VERSION",
     "ModelFileError",
+    "check_layout",
     "load_tree",
     "save_tree",
     "write_atomically",
@@ -146,6 +147,16 @@ def load_tree(path: str | os.PathLike[str], *, kind: str) -> dict[str, Any]:
         # Only a file forged together with its checksum comes here.
         raise _damaged(path, f"its content makes no sense ({error})") from error
     return tree
+
+
+def check_layout(tree: dict[str, Any], version: int, path: str | os.PathLike[str]) -> None:
+    """Raise ModelFileError unless a loaded tree has the ``layout_version`` that is read today."""
+    found = tree.get("layout_version")
+    if found != version:
+        raise ModelFileError(
+            f"{os.fspath(path)!r} was saved in layout {found!r}; this version of titans-stream "
+            f"reads {version}. Load it with the version that saved it."
+        )
 
 
 def _read_record(data: bytes, path: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def fit_network(
     network: nn.Module,
     sample_batch: Callable[[torch.Generator], Any],
     compute_loss: Callable[[nn.Module, Any], Tensor],
-    validate: Callable[[nn.Module], float],
+    validate: Callable[[nn.Module], float] | None,
     config: TrainingConfig,
     *,
     progress: bool = True,
@@ -47,9 +47,10 @@ def fit_network(
         Draws a nested tuple of CPU tensors, with this generator and no other randomness.
     compute_loss : callable, (network, batch) -> scalar tensor
         Training loss of a batch that lies on the network's device.
-    validate : callable, (network) -> float
+    validate : callable, (network) -> float, or None
         Loss to select by. Called without gradients, in eval mode, with the averaged weights; it
-        moves its own data to ``next(network.parameters()).device``.
+        moves its own data to ``next(network.parameters()).device``. None, where nothing is held
+        out, keeps the last averaged weights; losses are then ``inf``, as nobody knows them.
     config : TrainingConfig
         How to train.
     progress : bool

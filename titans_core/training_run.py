@@ -122,17 +122,19 @@ class TrainingRun:
             for name, parameter in self.trained.items():
                 self.average[name].lerp_(parameter, 1 - decay)
 
-    def check(self, validate: Callable[[nn.Module], float]) -> None:
+    def check(self, validate: Callable[[nn.Module], float] | None) -> None:
         """Validate the averaged weights, and keep them if none were better."""
         raw = _copy(self.trained)
         _write(self.average, self.trained)
-        self.module.eval()
-        with torch.no_grad():
-            loss = float(validate(self.module))
-        if not math.isfinite(loss):
-            raise self._diverged(f"the validation loss is {loss}", None)
+        loss = math.inf
+        if validate is not None:
+            self.module.eval()
+            with torch.no_grad():
+                loss = float(validate(self.module))
+            if not math.isfinite(loss):
+                raise self._diverged(f"the validation loss is {loss}", None)
         self.validation.append((self.step, loss))
-        if loss < self.best_loss:
+        if validate is None or loss < self.best_loss:
             self.best = _copy(_tensors_of(self.network))
             self.best_step, self.best_loss = self.step, loss
         _write(raw, self.trained)

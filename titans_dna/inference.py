@@ -83,7 +83,10 @@ def _answer_rows(
     for batch in like_lengths(lengths, BATCH_BASES):
         order.append(batch)
         if not isinstance(inputs, np.ndarray) and lengths[batch[0]] > BATCH_BASES:
-            found = _answer_long(network, inputs[int(rows[batch[0]])], answer, both_strands)
+            tokens = inputs[int(rows[batch[0]])]
+            start = (len(tokens) - lengths[batch[0]]) // 2  # the middle, if it is cropped
+            tokens = tokens[start : start + lengths[batch[0]]]
+            found = _answer_long(network, tokens, answer, both_strands)
         else:
             sequences = take_batch(inputs, rows[batch], crop=crop).to(device, dtype)
             strands = [sequences, opposite_strand(sequences)] if both_strands else [sequences]

@@ -87,7 +87,6 @@ class KmerNetwork:
             network = _build(shares.shape[1], len(class_weights))
         weights = torch.tensor(class_weights, dtype=torch.float32)
         steps = int(np.clip(_EPOCHS * len(learn) // _BATCH_ROWS, _FEWEST_STEPS, _MOST_STEPS))
-        validations = 0
 
         def sample_batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
             rows = learn[torch.randint(len(learn), (_BATCH_ROWS,), generator=generator).numpy()]
@@ -100,10 +99,7 @@ class KmerNetwork:
             )
 
         def validate(network: nn.Module) -> float:
-            nonlocal validations
-            validations += 1
-            if held is None:
-                return float(-validations)  # the last weights are kept
+            assert held is not None
             p = _read(network, shares, held)[np.arange(len(held)), y[held]]
             row_weights = class_weights[y[held]]
             return float(-(row_weights @ np.log(p.clip(1e-7))) / row_weights.sum())
@@ -111,7 +107,8 @@ class KmerNetwork:
         training = TrainingConfig(
             max_steps=steps, weight_decay=0.05, validate_every=max(1, steps // 8), seed=seed
         )
-        fit_network(network, sample_batch, compute_loss, validate, training, progress=False)
+        check = None if held is None else validate
+        fit_network(network, sample_batch, compute_loss, check, training, progress=False)
         return network
 
     def to_dict(self) -> dict[str, Any]:

@@ -63,7 +63,6 @@ def train_member(
     """
     weights = torch.tensor(class_weights, dtype=torch.float32)
     targets = torch.tensor(y)
-    validations = 0
     size = _batch_rows(inputs, rows, batch_size, crop)
 
     def sample_batch(generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -85,10 +84,7 @@ def train_member(
         )
 
     def validate(network: nn.Module) -> float:
-        nonlocal validations
-        validations += 1
-        if held_out is None:
-            return float(-validations)
+        assert held_out is not None
         p = probabilities(network, inputs, held_out, both_strands=strands == "average", crop=crop)
         picked = p[np.arange(len(held_out)), :, y[held_out]].clip(1e-7)
         row_weights = class_weights[y[held_out]]
@@ -98,7 +94,7 @@ def train_member(
         network,
         sample_batch,
         compute_loss,
-        validate,
+        None if held_out is None else validate,
         training,
         progress=progress,
         description=description,

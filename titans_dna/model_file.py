@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from titans_core import AttentionConfig, BackboneConfig, GatedDeltaConfig, NeuralMemoryConfig
-from titans_core.persistence import ModelFileError, load_tree, save_tree
+from titans_core.config import backbone_from_dict
+from titans_core.persistence import check_layout, load_tree, save_tree
 from titans_core.training_config import TrainingConfig, TrainingHistory
 from titans_dna.blend import Blend
 from titans_dna.inputs import Scale
@@ -62,13 +62,10 @@ def save_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
 def load_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str]) -> None:
     """Fill a new classifier with what `save_classifier` wrote."""
     tree = load_tree(path, kind=KIND)
-    if tree.get("layout_version") != LAYOUT_VERSION:
-        raise ModelFileError(
-            f"{os.fspath(path)!r} was saved in layout {tree.get('layout_version')!r}; this version "
-            f"of titans-stream reads {LAYOUT_VERSION}. Load it with the version that saved it."
-        )
+    check_layout(tree, LAYOUT_VERSION, path)
     params = tree["params"]
-    params["backbone"] = _backbone(params["backbone"])
+    if params["backbone"] is not None:
+        params["backbone"] = backbone_from_dict(params["backbone"])
     if params["training"] is not None:
         params["training"] = TrainingConfig(**params["training"])
     if isinstance(params["class_weight"], list):
@@ -87,7 +84,8 @@ def load_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
     classifier.held_out_by_expert_ = tree["held_out_by_expert"]
 
     stored = dict(tree["network"])
-    stored["backbone"] = _backbone(stored["backbone"])
+    if stored["backbone"] is not None:
+        stored["backbone"] = backbone_from_dict(stored["backbone"])
     config = NetworkConfig(**stored)
     networks = []
     for weights in tree["networks"]:
@@ -103,12 +101,3 @@ def load_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
 
 def _plain(label: Any) -> Any:
     return label.item() if isinstance(label, np.generic) else label
-
-
-def _backbone(stored: dict[str, Any] | None) -> BackboneConfig | None:
-    if stored is None:
-        return None
-    memory, attention = stored["memory"], stored.get("attention")
-    kind: Any = NeuralMemoryConfig if "chunk_size" in memory else GatedDeltaConfig
-    attention = None if attention is None else AttentionConfig(**attention)
-    return BackboneConfig(**{**stored, "memory": kind(**memory), "attention": attention})

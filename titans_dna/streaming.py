@@ -97,7 +97,7 @@ def _cells(network: SequenceNetwork, read: Reader, length: int, start: int, stop
     config = network.config
     margin = -(-config.reach // config.pool) * config.pool
     first, last = max(0, start - margin), min(length, stop + margin)
-    tokens = torch.from_numpy(read(first, last).copy())[None]
+    tokens = torch.from_numpy(read(first, last).copy())[None].to(network.stem.weight.device)
     found = network.cells(*network.embed(tokens))
     a, b = (start - first) // config.pool, -(-(stop - first) // config.pool)
     return Cells(found.values[..., a:b], found.present[:, a:b], found.writes[:, a:b])

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from titans_core import (
-    AttentionConfig,
-    BackboneConfig,
-    GatedDeltaConfig,
-    NeuralMemoryConfig,
-    state_from_dict,
-    state_to_dict,
-)
-from titans_core.persistence import ModelFileError, load_tree, save_tree
+from titans_core import state_from_dict, state_to_dict
+from titans_core.config import backbone_from_dict
+from titans_core.persistence import check_layout, load_tree, save_tree
 from titans_core.training_config import TrainingConfig, TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.admission import Admission, Residual, median_index
@@ -73,14 +67,10 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
 def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
     """Fill a new forecaster with what ``save_forecaster`` wrote."""
     tree = load_tree(path, kind=KIND)
-    if tree.get("layout_version") != LAYOUT_VERSION:
-        raise ModelFileError(
-            f"{os.fspath(path)!r} was saved in layout {tree.get('layout_version')!r}; this version "
-            f"of titans-stream reads {LAYOUT_VERSION}. Load it with the version that saved it."
-        )
+    check_layout(tree, LAYOUT_VERSION, path)
     params = tree["params"]
     if params["backbone"] is not None:
-        params["backbone"] = _backbone(params["backbone"])
+        params["backbone"] = backbone_from_dict(params["backbone"])
     if params["training"] is not None:
         params["training"] = TrainingConfig(**params["training"])
     forecaster.set_params(**params)
@@ -103,7 +93,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     if stored["network"] is not None:
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, then replaced
             network = ForecastNetwork(
-                _backbone(stored["backbone"]),
+                backbone_from_dict(stored["backbone"]),
                 channels=len(scaler.level),
                 context_length=clock.context_length,
                 patch_length=clock.patch_length,
@@ -117,10 +107,3 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     )
     forecaster.model_ = Model(scaler, residual, clock, tree["levels"])
     forecaster.n_features_in_ = len(scaler.learned)
-
-
-def _backbone(stored: dict[str, Any]) -> BackboneConfig:
-    memory, attention = stored["memory"], stored.get("attention")
-    kind = NeuralMemoryConfig if "chunk_size" in memory else GatedDeltaConfig
-    attention = None if attention is None else AttentionConfig(**attention)
-    return BackboneConfig(**{**stored, "memory": kind(**memory), "attention": attention})

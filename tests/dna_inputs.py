@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from titans_core import BackboneConfig, NeuralMemoryConfig
 from titans_core.training import TrainingConfig
+from titans_dna import TitansDNAClassifier
 from titans_dna.alphabet import decode, encode, reverse_complement
+from titans_dna.blend import Blend
 
 FAST: dict[str, Any] = {
     "n_networks": 1,
@@ -57,3 +61,23 @@ def write_fasta(path: Path, X: list[str], names: list[str] | None = None) -> Pat
     names = [f"r{row}" for row in range(len(X))] if names is None else names
     path.write_text("".join(f">{name}\n{x}\n" for name, x in zip(names, X, strict=True)))
     return path
+
+
+def fit(*data: Any, **changes: Any) -> TitansDNAClassifier:
+    return TitansDNAClassifier(**{**FAST, **changes}).fit(*data)
+
+
+def all_speak(classifier: TitansDNAClassifier) -> TitansDNAClassifier:
+    """Let every expert in, so that none hides its faults behind a weight of zero."""
+    experts = len(classifier.model_.experts)
+    object.__setattr__(classifier.model_, "blend", Blend(np.full(experts, 0.7)))
+    return classifier
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hurried() -> Iterator[None]:
+    """Let the network on k-mers take few steps, too; it has no parameter for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("titans_dna.kmer_network._FEWEST_STEPS", 15)
+        patch.setattr("titans_dna.kmer_network._MOST_STEPS", 15)
+        yield

@@ -31,8 +31,8 @@ from titans_core import (
     state_from_dict,
     state_to_dict,
 )
+from titans_core.config import backbone_from_dict
 from titans_core.persistence import load_tree, save_tree
-from titans_ts.model_file import _backbone
 
 DIM, WINDOW, TIME = 16, 7, 30
 BLOCKS = {
@@ -416,14 +416,14 @@ def test_memory_only_stacks_begin_with_four_persistent_tokens_by_default() -> No
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_a_configuration_survives_the_file_of_a_forecaster(kind: str, memory: str) -> None:
     config = build(kind, memory).config
-    assert _backbone(asdict(config)) == config
+    assert backbone_from_dict(asdict(config)) == config
 
 
 def test_a_configuration_of_before_blocks_is_still_read() -> None:
     config = BackboneConfig(memory=MEMORY, num_persistent_tokens=2)
     stored = asdict(config)
     del stored["block"], stored["attention"]
-    assert _backbone(stored) == config
+    assert backbone_from_dict(stored) == config
 
 
 def test_a_memory_only_block_takes_either_memory() -> None:

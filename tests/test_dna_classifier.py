@@ -1,10 +1,9 @@
-"""The classifier as its users meet it: inputs, strands, company, weights, later batches."""
+"""The classifier as its users ask it: kinds of input, streams, company, strands, masks."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +11,23 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-import torch
-from dna_inputs import FAST, QUICKEST, odd_reads, opposite, reads, write_fasta
+from dna_inputs import (
+    QUICKEST,
+    all_speak,
+    fit,
+    hurried,  # noqa: F401  # pytest finds the fixture by its name here
+    odd_reads,
+    opposite,
+    reads,
+    write_fasta,
+)
 
-from titans_core.training import TrainingConfig
 from titans_dna import TitansDNAClassifier, fitting, read_sequences
 from titans_dna.alphabet import PAD, encode
-from titans_dna.blend import Blend
 from titans_dna.inference import BATCH_BASES
-from titans_dna.network import opposite_strand
 
 X, Y = reads()
 UNSEEN = reads(20, seed=5)[0]
-
-
-def fit(*data: Any, **changes: Any) -> TitansDNAClassifier:
-    return TitansDNAClassifier(**{**FAST, **changes}).fit(*data)
-
-
-def all_speak(classifier: TitansDNAClassifier) -> TitansDNAClassifier:
-    """Let every expert in, so that none hides its faults behind a weight of zero."""
-    experts = len(classifier.model_.experts)
-    object.__setattr__(classifier.model_, "blend", Blend(np.full(experts, 0.7)))
-    return classifier
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hurried() -> Iterator[None]:
-    """Let the network on k-mers take few steps, too; it has no parameter for it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("titans_dna.kmer_network._FEWEST_STEPS", 15)
-        patch.setattr("titans_dna.kmer_network._MOST_STEPS", 15)
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -266,244 +250,6 @@ def test_soft_masked_bases_are_unknown_ones_where_the_policy_says_so(
     upper = [x.upper() for x in mixed]
     np.testing.assert_array_equal(quick.predict_proba(mixed), quick.predict_proba(upper))
     assert not np.array_equal(masked.predict_proba(mixed), masked.predict_proba(upper))
-
-
-# Weights, folds, calibration
-
-
-def overlapping(n: int, seed: int) -> tuple[list[str], list[str]]:
-    """Classes that cannot be told apart for sure, three of ``c0`` to one of ``c1``."""
-    X, y = reads(2 * n, 30, shares=(0.45, 0.55), seed=seed)
-    keep = [row for row in range(2 * n) if y[row] == "c0" or row % 3 == 0]
-    return [X[row] for row in keep], [y[row] for row in keep]
-
-
-def test_class_weights_shift_what_is_predicted() -> None:
-    data, asked = overlapping(60, 0), overlapping(60, 1)[0]
-    shares = {
-        str(weight): np.mean(fit(*data, class_weight=weight).predict_proba(asked)[:, 1])
-        for weight in (None, "balanced", {"c1": 12.0})
-    }
-    plain, balanced, heavy = shares.values()
-    assert plain < balanced < heavy
-    assert balanced == pytest.approx(0.5, abs=0.12)
-
-
-def test_relatives_stay_on_one_side_of_every_fold(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Any] = []
-    make = fitting.fit_model
-
-    def watched(inputs: Any, y: Any, weights: Any, folds: Any, recipe: Any) -> Any:
-        seen.extend(folds)
-        return make(inputs, y, weights, folds, recipe)
-
-    monkeypatch.setattr("titans_dna.classifier.fit_model", watched)
-    families = reads(20, 60, seed=8)
-    relatives = [x[shift:] + "ACGT" for x in families[0] for shift in range(4)]
-    relatives[1::4] = opposite(relatives[1::4])
-    labels = [label for label in families[1] for _ in range(4)]
-    classifier = fit(relatives, labels, **{**QUICKEST, "n_networks": 2})
-    assert len(seen) == 2
-    family = np.arange(80) // 4
-    for learn, held in seen:
-        assert not set(family[learn]) & set(family[held])
-        assert sorted([*learn, *held]) == list(range(80))
-    assert not set(seen[0][1]) & set(seen[1][1])
-    np.testing.assert_array_equal(classifier.held_out_, np.concatenate([h for _, h in seen]))
-    assert len(classifier.training_histories_) == len(classifier.model_.networks) == 2
-    seen.clear()
-    fit(relatives, labels, validation="random", **QUICKEST)
-    ((learn, held),) = seen
-    assert set(family[learn]) & set(family[held])
-
-
-def test_what_is_said_of_held_out_rows_stands_in_their_order(ragged: TitansDNAClassifier) -> None:
-    y = np.array(Y)[ragged.held_out_]
-    p = ragged.held_out_probabilities_
-    assert p.shape == (len(y), 2)
-    assert np.mean(ragged.classes_[p.argmax(1)] == y) > 0.8
-    # The only network has not learned from these rows, so it says now what it said then.
-    now = ragged.model_.by_expert(read_sequences(X).take(ragged.held_out_))
-    np.testing.assert_allclose(now[0], ragged.held_out_by_expert_[0], atol=1e-6)
-
-
-def calibration_error(p: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error of the class named, over ten bins."""
-    sure = p.max(1)
-    bins = np.minimum((sure * 10).astype(int), 9)
-    gaps = [abs((right[bins == b] - sure[bins == b]).sum()) for b in range(10)]
-    return float(np.sum(gaps) / len(p))
-
-
-def test_the_blend_is_no_worse_calibrated_than_its_experts() -> None:
-    data, asked = overlapping(110, 0), overlapping(220, 1)
-    training = TrainingConfig(max_steps=40, learning_rate=5e-3, validate_every=20)
-    classifier = fit(*data, training=training)
-    y = np.searchsorted(classifier.classes_, asked[1])
-    rows = np.arange(len(y))
-
-    def scores(p: np.ndarray) -> tuple[float, float]:
-        return -np.log(p[rows, y]).mean(), calibration_error(p, p.argmax(1) == y)
-
-    blended = scores(classifier.predict_proba(asked[0]))
-    experts = [scores(p) for p in classifier.model_.by_expert(read_sequences(asked[0]))]
-    assert blended[0] <= np.mean([loss for loss, _ in experts])
-    assert blended[1] <= np.mean([error for _, error in experts]) + 0.02
-    assert blended[1] < 0.15
-
-
-# Learning on
-
-
-def test_later_batches_may_bring_classes_that_the_first_one_lacks() -> None:
-    three = reads(90, shares=(0.1, 0.5, 0.9))
-    first = [row for row, label in enumerate(three[1]) if label != "c2"]
-    classifier = TitansDNAClassifier(**QUICKEST)
-    classes = ["c2", "c0", "c1"]
-    assert classifier.partial_fit(
-        [three[0][i] for i in first], [three[1][i] for i in first], classes
-    )
-    assert classifier.classes_.tolist() == ["c0", "c1", "c2"]
-    asked, labels = reads(60, shares=(0.1, 0.5, 0.9), seed=3)
-    before = classifier.score(asked, labels)
-    assert classifier.predict_proba(asked).shape == (60, 3)
-    for _ in range(20):
-        classifier.partial_fit(*three)
-    assert classifier.score(asked, labels) > max(before, 0.75)
-
-
-def test_the_first_batch_may_not_be_of_one_class_only() -> None:
-    with pytest.raises(ValueError, match=r"only one class, 'c0'.*at least 2 classes"):
-        TitansDNAClassifier(**FAST).partial_fit(X[::2], Y[::2], ["c0", "c1"])
-
-
-@pytest.mark.parametrize("strands", [None, "augment", "average", "equivariant"])
-def test_later_batches_are_read_on_the_strands_that_the_first_was(
-    strands: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    turned = []
-
-    def watched(sequences: torch.Tensor) -> torch.Tensor:
-        turned.append(len(sequences))
-        return opposite_strand(sequences)
-
-    classifier = fit(X, Y, **{**QUICKEST, "reverse_complement": strands})
-    monkeypatch.setattr("titans_dna.members.opposite_strand", watched)
-    classifier.partial_fit(X, Y)
-    assert bool(turned) == (strands in ("augment", "average"))
-
-
-def test_a_class_that_drifts_is_followed(ragged: TitansDNAClassifier, tmp_path: Path) -> None:
-    ragged.save(tmp_path / "model")
-    learner = TitansDNAClassifier.load(tmp_path / "model")
-    drifted = reads(60, shares=(0.8, 0.2), seed=11)  # each is what the other was
-    asked = reads(40, shares=(0.8, 0.2), seed=12)
-    before = ragged.score(*asked)
-    assert before < 0.2
-    for _ in range(10):
-        assert learner.partial_fit(*drifted) is learner
-    assert learner.score(*asked) > 0.7
-    assert ragged.score(*asked) == before
-
-
-def test_learning_on_leaves_what_was_learned_whole_when_it_fails(
-    quick: TitansDNAClassifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, expected = quick.model_, quick.predict_proba(UNSEEN)
-
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("titans_core.training_run.TrainingRun.check", interrupted)
-    for learn in (quick.partial_fit, quick.fit):
-        with pytest.raises(KeyboardInterrupt):
-            learn(X, Y)
-        assert quick.model_ is model
-    np.testing.assert_array_equal(quick.predict_proba(UNSEEN), expected)
-
-
-# Small, short and long
-
-
-@pytest.mark.parametrize("lengths", [(1, 1), (1, 3), (2, 2)])
-def test_any_length_from_one_will_do(lengths: tuple[int, int]) -> None:
-    rng = np.random.default_rng(0)
-    X = [x * int(rng.integers(lengths[0], lengths[1] + 1)) for x in "AG" * 10]
-    classifier = fit(X, Y[:20])
-    assert classifier.score(X, Y[:20]) == 1
-
-
-def test_a_handful_of_rows_will_do() -> None:
-    for n in (2, 3):
-        classifier = fit(X[:n], Y[:n])
-        p = classifier.predict_proba(UNSEEN)
-        assert np.isfinite(p).all()
-    assert classifier.held_out_probabilities_.shape == (len(classifier.held_out_), 2)
-
-
-def test_rows_that_are_all_alike_are_learned_as_they_are() -> None:
-    classifier = fit(["ACGTACGTAC"] * 12, Y[:12])
-    np.testing.assert_allclose(classifier.predict_proba(["ACGTACGTAC"]), 0.5, atol=0.1)
-    unknown = fit(["N" * 12] * 12, Y[:12])
-    assert np.isfinite(unknown.predict_proba(["N" * 12, "ACGTACGTACGT"])).all()
-
-
-def test_numbers_of_any_size_will_do() -> None:
-    y = np.arange(30) % 2
-    X = np.random.default_rng(0).normal(size=(30, 3)) + 3 * y[:, None]
-    expected = fit(X, y).predict_proba(X)
-    for scale in (1e-200, 1e30, 1e200):
-        classifier = fit(X * scale, y)
-        np.testing.assert_allclose(classifier.predict_proba(X * scale), expected, atol=1e-3)
-        far = np.array([[1e300, -1e300, 0], [0, 0, 1e-300]])
-        assert np.isfinite(classifier.predict_log_proba(far)).all()
-
-
-def test_a_constant_column_says_nothing() -> None:
-    y = np.arange(30) % 2
-    X = np.random.default_rng(0).normal(size=(30, 3)) + 3 * y[:, None]
-    X[:, 1] = 1e20 / 3
-    assert fit(X, y).score(X, y) > 0.9
-
-
-def test_long_sequences_are_learned_from_in_crops_and_read_whole(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    widths = []
-    from titans_dna.network import SequenceNetwork
-
-    embed = SequenceNetwork.embed
-
-    def watched(network: SequenceNetwork, sequences: torch.Tensor) -> Any:
-        if network.training:
-            widths.append(sequences.shape[1])
-        return embed(network, sequences)
-
-    monkeypatch.setattr(SequenceNetwork, "embed", watched)
-    X, y = reads(24, 900)
-    classifier = fit(X, y, crop=100, **QUICKEST)
-    assert set(widths) == {100}
-    assert classifier.length_ is None
-    assert classifier.score(*reads(12, 900, seed=2)) > 0.8
-    ends = ["A" * 400 + x[:100] + "A" * 400 for x in X[:2]]
-    changed = ["G" * 400 + x[400:] for x in ends]
-    assert np.abs(classifier.predict_proba(ends) - classifier.predict_proba(changed)).max() > 1e-4
-
-
-def test_places_are_learned_where_all_sequences_have_one_length() -> None:
-    rng = np.random.default_rng(0)
-    X = np.array([list("".join(rng.choice(list("ACGT"), 24))) for _ in range(80)])
-    y = np.arange(80) % 2
-    X[y == 1, 11:14] = list("TAT")  # the same letters are anywhere in the other class
-    X[y == 0, 3:6] = list("TAT")
-    data = ["".join(row) for row in X], y
-    classifier = fit(*data)
-    assert classifier.length_ == 24
-    assert any("positional" in name for name in classifier.model_.experts)
-    assert classifier.score(*data) > 0.9
-    pooled = fit(*data, head="pooled", **QUICKEST)
-    assert pooled.length_ is None
-    assert pooled.predict(["ACGT", "ACGTACGTACGT" * 9]).shape == (2,)
 
 
 def test_a_chromosome_is_predicted_in_bounded_memory(

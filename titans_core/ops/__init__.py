@@ -17,13 +17,24 @@ from titans_core.ops.memory_mlp import MemoryForm, Weights, apply_memory
 from titans_core.ops.reference import neural_memory_reference
 from titans_core.ops.state import MemoryTrace, NeuralMemoryState
 from titans_core.ops.step import neural_memory_step
+from titans_core.ops.triton_support import why_not_triton
 
 __all__ = ["MemoryForm", "MemoryTrace", "NeuralMemoryState", "apply_memory", "neural_memory"]
+
+
+def _neural_memory_triton(*args: Any, **options: Any) -> tuple[Tensor, NeuralMemoryState]:
+    """Import triton only where its kernels are wanted."""
+    from titans_core.ops.chunked_triton import neural_memory_triton
+
+    del options["read"], options["trace"]  # see ``why_not_triton``
+    return neural_memory_triton(*args, **options)
+
 
 _IMPLEMENTATIONS: dict[str, Callable[..., tuple[Tensor, NeuralMemoryState]]] = {
     "reference": neural_memory_reference,
     "chunked": neural_memory_chunked,
     "step": neural_memory_step,
+    "triton": _neural_memory_triton,
 }
 
 
@@ -91,9 +102,10 @@ def neural_memory(
         the memory was when the chunk began (cheaper, and less to read).
     trace : list of MemoryTrace, optional
         The norms of surprise and anchor at every token are appended to it, detached.
-    implementation : {"auto", "reference", "chunked", "step"}
+    implementation : {"auto", "reference", "chunked", "step", "triton"}
         "auto" takes the fastest that is exact for these inputs: "step" for one token under
-        ``torch.no_grad()``, else "chunked", which can be differentiated once.
+        ``torch.no_grad()``; on a GPU "triton", where it has a kernel; else "chunked". The last
+        two can be differentiated once.
 
     Returns
     -------
@@ -105,7 +117,8 @@ def neural_memory(
     Raises
     ------
     ValueError
-        A shape, the chunk size, the activation or the implementation is not one of the above.
+        A shape, the chunk size, the activation or the implementation is not one of the above;
+        or the implementation that was asked for by name has nothing for these inputs.
 
     Notes
     -----
@@ -138,13 +151,7 @@ def neural_memory(
     gates = {"memory_lr": memory_lr, "momentum_decay": momentum_decay, "forget_gate": forget_gate}
     check_tensors(q, k, v, gates, weights, norm, write_mask, state, chunk_size)
 
-    if implementation == "auto":
-        implementation = "step" if q.shape[1] == 1 and not torch.is_grad_enabled() else "chunked"
-    if implementation == "step" and (q.shape[1] != 1 or torch.is_grad_enabled()):
-        raise ValueError(
-            "implementation 'step' takes one token, under torch.no_grad(); "
-            f"got {q.shape[1]} tokens, gradients {'on' if torch.is_grad_enabled() else 'off'}."
-        )
+    implementation = _choose(implementation, q, weights, read, trace is not None)
     if state is None:
         state = _initial_state(weights, len(q), momentum_decay is not None)
     dtype = torch.promote_types(q.dtype, torch.float32)
@@ -160,14 +167,16 @@ def neural_memory(
         k, v = (x.masked_fill(silent[..., None], 0) for x in (k, v))
         memory_lr, forget_gate = (x.masked_fill(silent, 0) for x in (memory_lr, forget_gate))
         momentum_decay = None if momentum_decay is None else momentum_decay.masked_fill(silent, 1)
-    tokens = _cast((q, k, v, memory_lr), dtype)
-    decays = (None if momentum_decay is None else momentum_decay.to(dtype), forget_gate.to(dtype))
+    tokens = _cast((q, k, v), q.dtype if implementation == "triton" else dtype)
+    memory_lr, forget_gate = _cast((memory_lr, forget_gate), dtype)
+    decays = (None if momentum_decay is None else momentum_decay.to(dtype), forget_gate)
     form = MemoryForm(
         activation, residual, None if norm is None else _cast(norm, dtype), huber_delta
     )
     with torch.autocast(q.device.type, enabled=False):  # the state is kept in float32, always
         y, state = _IMPLEMENTATIONS[implementation](
             *tokens,
+            memory_lr,
             *decays,
             state,
             chunk_size=chunk_size,
@@ -178,6 +187,26 @@ def neural_memory(
             trace=trace,
         )
     return y.to(q.dtype), state
+
+
+def _choose(implementation: str, q: Tensor, weights: Weights, read: str, traced: bool) -> str:
+    """Resolve "auto"; raise ValueError where what was asked for has nothing for these inputs."""
+    one_step = q.shape[1] == 1 and not torch.is_grad_enabled()
+    if implementation == "step" and not one_step:
+        raise ValueError(
+            "implementation 'step' takes one token, under torch.no_grad(); "
+            f"got {q.shape[1]} tokens, gradients {'on' if torch.is_grad_enabled() else 'off'}."
+        )
+    if implementation == "triton":
+        why_not = why_not_triton(q, weights, read, traced)
+        if why_not is not None:
+            raise ValueError(f"implementation 'triton' cannot be taken: {why_not}. Take 'auto'.")
+    if implementation != "auto":
+        return implementation
+    if one_step:
+        return "step"
+    fused = q.is_cuda and why_not_triton(q, weights, read, traced) is None
+    return "triton" if fused else "chunked"
 
 
 def _cast(tensors: Weights, dtype: torch.dtype) -> Any:

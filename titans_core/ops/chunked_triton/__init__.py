@@ -1,0 +1,73 @@
+"""The chunked update as one fused pass on a GPU; the only folder that imports triton.
+
+``chunked.py`` has the same contract; the kernels read like ``ops/README.md``, which has the maths.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from titans_core.ops.chunked_triton.op import memory_op
+from titans_core.ops.memory_mlp import MemoryForm, Weights
+from titans_core.ops.state import NeuralMemoryState
+
+
+def neural_memory_triton(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    memory_lr: Tensor,
+    momentum_decay: Tensor | None,
+    forget_gate: Tensor,
+    state: NeuralMemoryState,
+    *,
+    chunk_size: int,
+    form: MemoryForm,
+    rest: Weights | None,
+    write_mask: Tensor | None,
+) -> tuple[Tensor, NeuralMemoryState]:
+    """Same contract as ``neural_memory_chunked``, for what ``why_not_triton`` has nothing against.
+
+    q, k and v may be in bfloat16 and then take half-precision products; all that is summed and
+    kept is float32.
+    """
+    time = q.shape[1]
+    gain, bias = form.norm or (None, None)
+    anchor, start = _pack(state.anchor), _pack(state.weights)[:, None]
+    if state.momentum:
+        start = torch.cat([start, _pack(state.momentum)[:, None]], dim=1)
+    y, end, opened, _ = memory_op(
+        q,
+        k,
+        v,
+        memory_lr,
+        momentum_decay,
+        forget_gate,
+        write_mask,
+        anchor,
+        start,
+        None if rest is None else _pack([w[None] for w in rest]),
+        gain,
+        bias,
+        chunk_size,
+        state.offset,
+        form.activation,
+        form.residual,
+        form.huber_delta,
+    )
+    weights = _unpack(end[:, 0], state.weights)
+    momentum = _unpack(end[:, 1], state.weights) if state.momentum else ()
+    offset = (state.offset + time) % chunk_size
+    anchor_end = _unpack(opened, state.weights) if offset else weights
+    return y, NeuralMemoryState(anchor_end, weights, momentum, offset)
+
+
+def _pack(weights: Weights) -> Tensor:
+    """Per layer ``(B, H, d_in, d_out)`` -> ``(B H, L, d_in d_out)``."""
+    return torch.stack([w.flatten(2).flatten(0, 1) for w in weights], dim=1)
+
+
+def _unpack(packed: Tensor, like: Weights) -> Weights:
+    """Inverse of ``_pack``."""
+    return tuple(x.reshape(w.shape) for x, w in zip(packed.unbind(1), like, strict=True))

@@ -64,10 +64,13 @@ def neural_memory_triton(
 
 
 def _pack(weights: Weights) -> Tensor:
-    """Per layer ``(B, H, d_in, d_out)`` -> ``(B H, L, d_in d_out)``."""
-    return torch.stack([w.flatten(2).flatten(0, 1) for w in weights], dim=1)
+    """Per layer ``(B, H, d_in, d_out)`` -> ``(B H, L, WIDTH D)``, the first of two transposed."""
+    *first, last = weights
+    return torch.stack([w.flatten(2).flatten(0, 1) for w in (*(w.mT for w in first), last)], dim=1)
 
 
 def _unpack(packed: Tensor, like: Weights) -> Weights:
     """Inverse of ``_pack``."""
-    return tuple(x.reshape(w.shape) for x, w in zip(packed.unbind(1), like, strict=True))
+    *first, last = packed.unbind(1)
+    turned = [x.view(w.mT.shape).mT.contiguous() for x, w in zip(first, like[:-1], strict=True)]
+    return *turned, last.reshape(like[-1].shape)

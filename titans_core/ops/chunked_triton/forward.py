@@ -11,17 +11,18 @@ import triton
 import triton.language as tl
 
 from titans_core.ops.chunked_triton.pieces import (
+    block_at,
     delta_block,
     dot,
-    first_at,
     key_block,
-    last_at,
+    load_layer,
     load_gates,
     load_tokens,
     locate,
     normalise,
     query_block,
     read_layer,
+    store_tokens,
     surprise,
     tile_gates,
 )
@@ -33,11 +34,11 @@ def write_layer(
 ):
     """``W' = beta W + f S - (G a)^T delta [+ (1 - beta) M_0]`` and ``S' = m S - (E a)^T delta``."""
     beta, f, m = ends
-    W = beta * tl.load(fast + at) - dot(tl.trans(a * in_M[:, None]), delta, PRECISION)
+    W, S, M_0 = load_layer(fast, rest, at, MOMENTUM, HAS_MOMENTUM, HAS_REST)
+    W = beta * W - dot(tl.trans(a * in_M[:, None]), delta, PRECISION)
     if HAS_REST:
-        W += (1 - beta) * tl.load(rest + at)
+        W += (1 - beta) * M_0
     if HAS_MOMENTUM:
-        S = tl.load(fast + MOMENTUM + at)
         W += f * S
         S = m * S - dot(tl.trans(a * in_S[:, None]), delta, PRECISION)
         tl.store(into + MOMENTUM + at, S)
@@ -58,6 +59,7 @@ def forward_kernel(
     bias,
     fast,
     y,
+    room,
     T,
     H,
     tiles,
@@ -94,18 +96,27 @@ def forward_kernel(
     fast += memory * STATE
     rest += head * MOMENTUM
     channel = tl.arange(0, D)
+    deltas = room + memory * BLOCK_T * D + tl.arange(0, BLOCK_T)[:, None] * D + channel[None, :]
     own_gain, own_bias = 0.0, 0.0
     if HAS_NORM:
         own_gain, own_bias = tl.load(gain + head * D + channel), tl.load(bias + head * D + channel)
 
     for i in tl.range(0, tiles, num_stages=1):
-        token, real, opened = locate(i, T, offset, chunk_size, BLOCK_T)
-        mask_rows = sample * T + token
-        rows = mask_rows * H + head
-        own_q = load_tokens(q, rows, real, D, D)
-        own_k = load_tokens(k, rows, real, D, D)
+        begin, rows, opened = locate(i, T, offset, chunk_size, BLOCK_T)
+        first = sample * T + begin
+        at_gate, at_token = first * H + head, (first * H + head) * D
+        own_q = load_tokens(q + at_token, H * D, rows, D, BLOCK_T)
+        own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
         gates = load_gates(
-            theta, eta, alpha, write, rows, mask_rows, real, HAS_MOMENTUM, HAS_WRITE
+            theta + at_gate,
+            eta + at_gate,
+            alpha + at_gate,
+            write + first,
+            H,
+            rows,
+            HAS_MOMENTUM,
+            HAS_WRITE,
+            BLOCK_T,
         )
         beta, f, G, in_M, in_S, ends = tile_gates(*gates, HAS_MOMENTUM, BLOCK_T)
         anchor, now = fast + opened * row, fast + (i + 1) * row
@@ -113,42 +124,45 @@ def forward_kernel(
 
         z = tl.zeros((BLOCK_T, D), tl.float32)
         for r in range(0, WIDTH, BLOCK_R):
-            a = key_block(k, own_k, anchor, r, rows, real, D, WIDTH, DEPTH, GELU, PRECISION, BLOCK_R)[1]
-            z += dot(a, tl.load(anchor + LAST + last_at(r, D, BLOCK_R)), PRECISION)
-        own_v = load_tokens(v, rows, real, D, D)
+            a = key_block(k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)[1]
+            z += dot(a, tl.load(anchor + LAST + block_at(r, D, BLOCK_R)), PRECISION)
+        own_v = load_tokens(v + at_token, H * D, rows, D, BLOCK_T)
         delta = surprise(
             z, own_k, own_v, own_gain, own_bias, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D
         )[1]
+        tl.store(deltas, delta)
+        tl.debug_barrier()
 
         attention = dot(own_q, tl.trans(own_k), PRECISION) * G
         scores = tl.zeros((BLOCK_T, BLOCK_T), tl.float32)
         z = tl.zeros((BLOCK_T, D), tl.float32)
         for r in range(0, WIDTH, BLOCK_R):
-            z_1, a = key_block(k, own_k, anchor, r, rows, real, D, WIDTH, DEPTH, GELU, PRECISION, BLOCK_R)
+            own_q = load_tokens(q + at_token, H * D, rows, D, BLOCK_T)
+            own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
+            delta = tl.load(deltas)
+            z_1, a = key_block(k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)
             delta_1 = delta_block(delta, z_1, anchor + LAST, r, D, DEPTH, GELU, PRECISION, BLOCK_R)[1]
             h = query_block(
-                q, own_q, attention, delta_1, now, rest, beta, f, r, rows, real, D, WIDTH, DEPTH,
-                MOMENTUM, HAS_MOMENTUM, HAS_REST, GELU, PRECISION, BLOCK_R,
+                q + at_token, own_q, attention, delta_1, now, rest, beta, f, r, H * D, rows, D, DEPTH,
+                MOMENTUM, HAS_MOMENTUM, HAS_REST, GELU, PRECISION, BLOCK_T, BLOCK_R,
             )[1]
-            at = last_at(r, D, BLOCK_R)
             scores += dot(h, tl.trans(a), PRECISION)
-            z += read_layer(
-                h, now + LAST, rest + LAST, at, beta, f, MOMENTUM, HAS_MOMENTUM, HAS_REST, PRECISION
-            )
+            at = block_at(r, D, BLOCK_R)
+            W, S, M_0 = load_layer(now + LAST, rest + LAST, at, MOMENTUM, HAS_MOMENTUM, HAS_REST)
+            z += read_layer(h, W, S, M_0, beta, f, HAS_MOMENTUM, HAS_REST, PRECISION)
             write_layer(
                 a, delta, now + LAST, into + LAST, rest + LAST, at, in_M, in_S, ends, MOMENTUM,
                 HAS_MOMENTUM, HAS_REST, PRECISION,
             )
             if DEPTH == 2:
-                at = first_at(r, D, WIDTH, BLOCK_R)
                 write_layer(
-                    own_k, delta_1, now, into, rest, at, in_M, in_S, ends, MOMENTUM, HAS_MOMENTUM,
+                    delta_1, own_k, now, into, rest, at, in_M, in_S, ends, MOMENTUM, HAS_MOMENTUM,
                     HAS_REST, PRECISION,
                 )
-        z -= dot(scores * G, delta, PRECISION)
+        z -= dot(scores * G, tl.load(deltas), PRECISION)
         if HAS_NORM:
             z = normalise(z, D)[0] * own_gain[None, :] + own_bias[None, :]
         if RESIDUAL:
-            z += own_q
-        tl.store(y + rows[:, None] * D + channel[None, :], z.to(y.dtype.element_ty), real[:, None])
+            z += load_tokens(q + at_token, H * D, rows, D, BLOCK_T)
+        store_tokens(y + at_token, H * D, rows, z, D, BLOCK_T)
         tl.debug_barrier()  # the next tile begins with what other threads have stored

@@ -80,6 +80,7 @@ def memory_op(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         *(fast if x is None else x for x in given),
         fast,
         y,
+        start.new_empty(len(start), tile.tokens, q.shape[-1]),
         *_numbers(q, tiles, form),
         **_constants(given, start, form, tile),
     )
@@ -111,7 +112,7 @@ def memory_backward_op(g_y: Tensor, g_end: Tensor, g_opened: Tensor, *args: Any)
     tiles, _ = _tiles(q.shape[1], form, tile)
     found = _gradients(q, given, g_end, g_opened)
     *g_tokens, g_anchor, g_start, g_rest, g_gain, g_bias = found
-    room = start.new_empty(len(start), tile.tokens, start.shape[-1] // q.shape[-1])
+    room = start.new_empty(len(start), tile.tokens, start.shape[-1] // q.shape[-1] + 3 * q.shape[-1])
     backward_kernel[(len(start),)](
         *(fast if x is None else x for x in given),
         fast,

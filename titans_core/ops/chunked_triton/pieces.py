@@ -227,40 +227,55 @@ def tile_gates_backward(
 
 @triton.jit
 def locate(i, T, offset, chunk_size, BLOCK_T: tl.constexpr):
-    """Tokens of tile i of this call, which are real, and where the anchor of its chunk is kept.
+    """Where tile i of this call begins, which of its rows are tokens, where its anchor is kept.
 
-    A chunk is cut into tiles of BLOCK_T tokens; the first chunk began ``offset`` tokens ago. Row 0
-    of the kept weights is the anchor that came with the call, row 1 the start of tile 0.
+    A chunk is cut into tiles of BLOCK_T tokens; the first chunk began ``offset`` tokens ago, so the
+    first tile may begin before the first token. Row 0 of the kept weights is the anchor that came
+    with the call, row 1 the start of tile 0.
     """
     per_chunk = tl.cdiv(chunk_size, BLOCK_T)
     tile = offset // BLOCK_T + i
     chunk = tile // per_chunk
-    within = (tile - chunk * per_chunk) * BLOCK_T + tl.arange(0, BLOCK_T)
-    token = chunk * chunk_size + within - offset
-    real = (within < chunk_size) & (token >= 0) & (token < T)
+    within = (tile - chunk * per_chunk) * BLOCK_T
+    begin = chunk * chunk_size + within - offset
+    rows = tl.maximum(-begin, 0), tl.minimum(chunk_size - within, T - begin)
     anchor = tl.where(chunk == 0, 0, 1 + chunk * per_chunk - offset // BLOCK_T)
-    return token, real, anchor
+    return begin, rows, anchor
 
 
 @triton.jit
-def load_tokens(x, rows, real, COLUMNS: tl.constexpr, D: tl.constexpr):
-    """``(BLOCK_T, COLUMNS)`` of D channels, in float32; zeros where no token is."""
-    columns = tl.arange(0, COLUMNS)
-    return tl.load(x + rows[:, None] * D + columns[None, :], real[:, None], 0.0).to(tl.float32)
+def real(rows, BLOCK_T: tl.constexpr):
+    """Which rows of a tile are tokens."""
+    t = tl.arange(0, BLOCK_T)
+    return (t >= rows[0]) & (t < rows[1])
+
+
+@triton.jit
+def load_tokens(x, STRIDE, rows, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
+    """``(BLOCK_T, COLUMNS)`` in float32; zeros where no token is."""
+    at = tl.arange(0, BLOCK_T)[:, None] * STRIDE + tl.arange(0, COLUMNS)[None, :]
+    return tl.load(x + at, real(rows, BLOCK_T)[:, None], 0.0).to(tl.float32)
+
+
+@triton.jit
+def store_tokens(x, STRIDE, rows, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
+    at = tl.arange(0, BLOCK_T)[:, None] * STRIDE + tl.arange(0, COLUMNS)[None, :]
+    tl.store(x + at, values.to(x.dtype.element_ty), real(rows, BLOCK_T)[:, None])
 
 
 @triton.jit
 def load_gates(
-    theta, eta, alpha, write, rows, mask_rows, real, HAS_MOMENTUM: tl.constexpr, HAS_WRITE: tl.constexpr
+    theta, eta, alpha, write, H, rows, HAS_MOMENTUM, HAS_WRITE, BLOCK_T: tl.constexpr
 ):
     """Gates of a tile; where no token is, those of a masked one: nothing changes there."""
-    own_theta = tl.load(theta + rows, real, 0.0)
-    own_alpha = tl.load(alpha + rows, real, 0.0)
-    own_eta, own_write = own_theta, real.to(tl.float32)
+    t, here = tl.arange(0, BLOCK_T), real(rows, BLOCK_T)
+    own_theta = tl.load(theta + t * H, here, 0.0)
+    own_alpha = tl.load(alpha + t * H, here, 0.0)
+    own_eta, own_write = own_theta, here.to(tl.float32)
     if HAS_MOMENTUM:
-        own_eta = tl.load(eta + rows, real, 1.0)
+        own_eta = tl.load(eta + t * H, here, 1.0)
         if HAS_WRITE:
-            own_write = tl.load(write + mask_rows, real, 0).to(tl.float32)
+            own_write = tl.load(write + t, here, 0).to(tl.float32)
     return own_theta, own_eta, own_alpha, own_write
 
 
@@ -268,25 +283,21 @@ def load_gates(
 
 
 @triton.jit
-def last_at(r, D: tl.constexpr, BLOCK_R: tl.constexpr):
-    """Where rows r.. of the last layer's weights are."""
+def block_at(r, D: tl.constexpr, BLOCK_R: tl.constexpr):
+    """Where hidden units r.. are: rows of the last layer, and of the first, which is transposed."""
     return (r + tl.arange(0, BLOCK_R))[:, None] * D + tl.arange(0, D)[None, :]
 
 
 @triton.jit
-def first_at(r, D: tl.constexpr, WIDTH: tl.constexpr, BLOCK_R: tl.constexpr):
-    """Where columns r.. of the first of two layers are."""
-    return tl.arange(0, D)[:, None] * WIDTH + (r + tl.arange(0, BLOCK_R))[None, :]
-
-
-@triton.jit
-def key_block(k, own_k, anchor, r, rows, real, D, WIDTH, DEPTH, GELU, PRECISION, BLOCK_R):
+def key_block(
+    k, own_k, anchor, r, STRIDE, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+):
     """What the last layer sees of keys, a, and the product z_1 that it was made of."""
     if DEPTH == 1:
-        a = load_tokens(k + r, rows, real, BLOCK_R, D)
+        a = load_tokens(k + r, STRIDE, rows, BLOCK_R, BLOCK_T)
         return a, a
     else:
-        z_1 = dot(own_k, tl.load(anchor + first_at(r, D, WIDTH, BLOCK_R)), PRECISION)
+        z_1 = dot(own_k, tl.trans(tl.load(anchor + block_at(r, D, BLOCK_R))), PRECISION)
         return z_1, act(z_1, GELU)
 
 
@@ -296,19 +307,31 @@ def delta_block(delta, z_1, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_R):
     if DEPTH == 1:
         return z_1, z_1
     else:
-        W = tl.load(anchor + last_at(r, D, BLOCK_R))
+        W = tl.load(anchor + block_at(r, D, BLOCK_R))
         pulled = dot(delta, tl.trans(W), PRECISION)
         return pulled, pulled * act_slope(z_1, GELU)
 
 
 @triton.jit
-def read_layer(h, fast, rest, at, beta, f, MOMENTUM, HAS_MOMENTUM, HAS_REST, PRECISION):
-    """``beta h W + f h S + (1 - beta) h M_0``: of what there was when the tile began."""
-    z = dot(h * beta[:, None], tl.load(fast + at), PRECISION)
+def load_layer(fast, rest, at, MOMENTUM, HAS_MOMENTUM, HAS_REST):
+    """Weights, momentum and M_0 of a block; the first stands for what there is not."""
+    W = tl.load(fast + at)
+    S, M_0 = W, W
     if HAS_MOMENTUM:
-        z += dot(h * f[:, None], tl.load(fast + MOMENTUM + at), PRECISION)
+        S = tl.load(fast + MOMENTUM + at)
     if HAS_REST:
-        z += dot(h * (1 - beta[:, None]), tl.load(rest + at), PRECISION)
+        M_0 = tl.load(rest + at)
+    return W, S, M_0
+
+
+@triton.jit
+def read_layer(h, W, S, M_0, beta, f, HAS_MOMENTUM, HAS_REST, PRECISION):
+    """``beta h W + f h S + (1 - beta) h M_0``: of what there was when the tile began."""
+    z = beta[:, None] * dot(h, W, PRECISION)
+    if HAS_MOMENTUM:
+        z += f[:, None] * dot(h, S, PRECISION)
+    if HAS_REST:
+        z += (1 - beta[:, None]) * dot(h, M_0, PRECISION)
     return z
 
 
@@ -323,24 +346,26 @@ def query_block(
     beta,
     f,
     r,
+    STRIDE,
     rows,
-    real,
     D,
-    WIDTH,
     DEPTH,
     MOMENTUM,
     HAS_MOMENTUM,
     HAS_REST,
     GELU,
     PRECISION,
+    BLOCK_T,
     BLOCK_R,
 ):
     """What the last layer sees of queries, h, and the product that it was made of."""
     if DEPTH == 1:
-        h = load_tokens(q + r, rows, real, BLOCK_R, D)
+        h = load_tokens(q + r, STRIDE, rows, BLOCK_R, BLOCK_T)
         return h, h
     else:
-        at = first_at(r, D, WIDTH, BLOCK_R)
-        z = read_layer(own_q, fast, rest, at, beta, f, MOMENTUM, HAS_MOMENTUM, HAS_REST, PRECISION)
+        at = block_at(r, D, BLOCK_R)
+        W, S, M_0 = load_layer(fast, rest, at, MOMENTUM, HAS_MOMENTUM, HAS_REST)
+        W, S, M_0 = tl.trans(W), tl.trans(S), tl.trans(M_0)
+        z = read_layer(own_q, W, S, M_0, beta, f, HAS_MOMENTUM, HAS_REST, PRECISION)
         z -= dot(attention, delta_1, PRECISION)
         return z, act(z, GELU)

@@ -1,4 +1,4 @@
-"""What both kernels are made of: products, activation, LayerNorm, loss, gates, geometry of tiles.
+"""What all kernels are made of: products, activation, LayerNorm, surprise, tokens of a tile.
 
 Device functions. Rows are tokens of one tile, ``(BLOCK_T, D)``; the names are those of
 ``ops/README.md``, and so are the lines.
@@ -12,8 +12,6 @@ from triton import knobs
 
 INTERPRETED = knobs.runtime.interpret
 NORM_EPS = tl.constexpr(1e-5)
-# Added to a decay before its logarithm, which keeps value and gradient right where it is 0.
-TINY = tl.constexpr(1e-12)
 INVERSE_SQRT_2 = tl.constexpr(0.7071067811865476)
 INVERSE_SQRT_2PI = tl.constexpr(0.3989422804014327)
 
@@ -85,11 +83,11 @@ def pull(g, n, s, D: tl.constexpr):
 @triton.jit
 def surprise(z, k, v, gain, bias, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D: tl.constexpr):
     """Of the last product z of keys: clipped error e, delta of the last layer; n and s."""
-    n, s = z, mean(z, D)
-    answer = z
+    n, s, answer = z, z, z
     if HAS_NORM:
+        own_gain, own_bias = tl.load(gain + tl.arange(0, D)), tl.load(bias + tl.arange(0, D))
         n, s = normalise(z, D)
-        answer = n * gain[None, :] + bias[None, :]
+        answer = n * own_gain[None, :] + own_bias[None, :]
     if RESIDUAL:
         answer += k
     e = 2 * (answer - v)
@@ -97,129 +95,29 @@ def surprise(z, k, v, gain, bias, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D: tl.co
         e = tl.minimum(tl.maximum(e, -2 * huber), 2 * huber)
     delta = e
     if HAS_NORM:
-        delta = pull(e * gain[None, :], n, s, D)
+        delta = pull(e * own_gain[None, :], n, s, D)
     return e, delta, n, s
 
 
 @triton.jit
 def surprise_backward(
-    g_delta, e, delta, n, s, gain, huber, HAS_NORM, HAS_HUBER, D: tl.constexpr
+    g_delta, z, k, v, gain, bias, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D: tl.constexpr
 ):
-    """From the gradient of delta to those of the last product, of the answer and of the gain."""
-    g_scaled = g_delta
-    g_answer = 2 * g_delta
+    """From the gradient of delta to those of z, of the memory's answer, and of gain."""
+    e, delta, n, s = surprise(z, k, v, gain, bias, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D)
+    g_scaled, own_gain = g_delta, 1.0
     if HAS_NORM:
+        own_gain = tl.load(gain + tl.arange(0, D))[None, :]
         g_scaled = pull(g_delta, n, s, D)
-        g_answer = 2 * gain[None, :] * g_scaled
+    g_answer = 2 * own_gain * g_scaled
     if HAS_HUBER:  # where the error was clipped, nothing passes
         g_answer = tl.where(tl.abs(e) >= 2 * huber, 0.0, g_answer)
     g_z = g_answer
     if HAS_NORM:  # delta = J x with x = gain * e, and J moves with z, too
-        x = gain[None, :] * e
+        x = own_gain * e
         g_n = -s * (g_delta * mean(n * x, D) + x * mean(n * g_delta, D))
-        g_z = pull(gain[None, :] * g_answer + g_n, n, s, D) - s * n * mean(g_delta * delta, D)
+        g_z = pull(own_gain * g_answer + g_n, n, s, D) - s * n * mean(g_delta * delta, D)
     return g_z, g_answer, tl.sum(g_scaled * e + g_answer * n, 0)
-
-
-# Gates
-
-
-@triton.jit
-def log_decay(decay):
-    return tl.log(decay + TINY)
-
-
-@triton.jit
-def decay_matrix(log_decays, BLOCK_T: tl.constexpr):
-    """Entry (t, k) is the decay over tokens k+1..t; 0 above. Each column sums its own segment."""
-    t = tl.arange(0, BLOCK_T)
-    segments = tl.cumsum(tl.where(t[:, None] > t[None, :], log_decays[:, None], 0.0), 0)
-    return tl.where(t[:, None] >= t[None, :], tl.exp(segments), 0.0)
-
-
-@triton.jit
-def log_decay_backward(g_matrix, matrix, g_start, start, BLOCK_T: tl.constexpr):
-    """Gradient of the logarithms, from those of ``decay_matrix`` and of the decay since the start."""
-    t = tl.arange(0, BLOCK_T)
-    below = t[:, None] > t[None, :]
-    segments = tl.cumsum(tl.where(below, g_matrix * matrix, 0.0), 0, reverse=True)
-    return tl.sum(tl.where(below, segments, 0.0), 1) + tl.cumsum(g_start * start, 0, reverse=True)
-
-
-@triton.jit
-def last(x, BLOCK_T: tl.constexpr):
-    """The last token's entry, or row."""
-    end = tl.arange(0, BLOCK_T) == BLOCK_T - 1
-    if len(x.shape) == 2:
-        return tl.sum(tl.where(end[:, None], x, 0.0), 0)
-    else:
-        return tl.sum(tl.where(end, x, 0.0), 0)
-
-
-@triton.jit
-def decays(eta, alpha, HAS_MOMENTUM: tl.constexpr, BLOCK_T: tl.constexpr):
-    """D, E and what is left at each token of the tile's start: beta of M, m of S."""
-    log_keep = log_decay(1 - alpha)
-    D, beta = decay_matrix(log_keep, BLOCK_T), tl.exp(tl.cumsum(log_keep, 0))
-    E, m = D, beta
-    if HAS_MOMENTUM:
-        log_carry = log_decay(eta)
-        E, m = decay_matrix(log_carry, BLOCK_T), tl.exp(tl.cumsum(log_carry, 0))
-    return D, E, beta, m
-
-
-@triton.jit
-def tile_gates(
-    theta, eta, alpha, write, HAS_MOMENTUM: tl.constexpr, BLOCK_T: tl.constexpr
-):
-    """What a token reads (beta, f, G), and what the tile leaves behind.
-
-    That is, of the surprise of each token in M and in S, and of M in M, of S in M, of S in S.
-    """
-    D, E, beta, m = decays(eta, alpha, HAS_MOMENTUM, BLOCK_T)
-    f, G, in_S = beta, D * theta[None, :], theta
-    if HAS_MOMENTUM:
-        D *= write[None, :]
-        f = tl.sum(D * m[None, :], 1)
-        E *= theta[None, :]
-        G = dot(D, E, "tf32x3")
-        in_S = last(E, BLOCK_T)
-    ends = last(beta, BLOCK_T), last(f, BLOCK_T), last(m, BLOCK_T)
-    return beta, f, G, last(G, BLOCK_T), in_S, ends
-
-
-@triton.jit
-def tile_gates_backward(
-    g_beta,
-    g_f,
-    g_G,
-    g_in_S,
-    g_m_end,
-    theta,
-    eta,
-    alpha,
-    write,
-    HAS_MOMENTUM: tl.constexpr,
-    BLOCK_T: tl.constexpr,
-):
-    """Gradients of theta, eta, alpha; those of the last row of beta, f and G are in them."""
-    end = tl.arange(0, BLOCK_T) == BLOCK_T - 1
-    D, E, beta, m = decays(eta, alpha, HAS_MOMENTUM, BLOCK_T)
-    g_eta = theta
-    if HAS_MOMENTUM:
-        Dw, E_theta = D * write[None, :], E * theta[None, :]
-        g_Dw = dot(g_G, tl.trans(E_theta), "tf32x3") + g_f[:, None] * m[None, :]
-        g_E_theta = dot(tl.trans(Dw), g_G, "tf32x3") + tl.where(end[:, None], g_in_S[None, :], 0.0)
-        g_m = tl.sum(Dw * g_f[:, None], 0) + tl.where(end, g_m_end, 0.0)
-        g_theta = tl.sum(g_E_theta * E, 0)
-        g_log = log_decay_backward(g_E_theta * theta[None, :], E, g_m, m, BLOCK_T)
-        g_eta = g_log / (eta + TINY)
-        g_D = g_Dw * write[None, :]
-    else:
-        g_theta = tl.sum(g_G * D, 0)
-        g_D = g_G * theta[None, :]
-    g_alpha = -log_decay_backward(g_D, D, g_beta, beta, BLOCK_T) / (1 - alpha + TINY)
-    return g_theta, g_eta, g_alpha
 
 
 # Tokens of a tile
@@ -244,6 +142,13 @@ def locate(i, T, offset, chunk_size, BLOCK_T: tl.constexpr):
 
 
 @triton.jit
+def place(memory, memories, H):
+    """A memory's index, sample and head, and how many there are; wide enough for large tensors."""
+    memory = memory.to(tl.int64)
+    return memory, memory // H, memory % H, memories.to(tl.int64)
+
+
+@triton.jit
 def real(rows, BLOCK_T: tl.constexpr):
     """Which rows of a tile are tokens."""
     t = tl.arange(0, BLOCK_T)
@@ -264,19 +169,18 @@ def store_tokens(x, STRIDE, rows, values, COLUMNS: tl.constexpr, BLOCK_T: tl.con
 
 
 @triton.jit
-def load_gates(
-    theta, eta, alpha, write, H, rows, HAS_MOMENTUM, HAS_WRITE, BLOCK_T: tl.constexpr
+def load_tile(x, tile, r, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr, WIDTH: tl.constexpr):
+    """Columns r.. of a tile of ``(tiles N, BLOCK_T, WIDTH)``."""
+    at = tl.arange(0, BLOCK_T)[:, None] * WIDTH + r + tl.arange(0, COLUMNS)[None, :]
+    return tl.load(x + tile * BLOCK_T * WIDTH + at)
+
+
+@triton.jit
+def store_tile(
+    x, tile, r, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr, WIDTH: tl.constexpr
 ):
-    """Gates of a tile; where no token is, those of a masked one: nothing changes there."""
-    t, here = tl.arange(0, BLOCK_T), real(rows, BLOCK_T)
-    own_theta = tl.load(theta + t * H, here, 0.0)
-    own_alpha = tl.load(alpha + t * H, here, 0.0)
-    own_eta, own_write = own_theta, here.to(tl.float32)
-    if HAS_MOMENTUM:
-        own_eta = tl.load(eta + t * H, here, 1.0)
-        if HAS_WRITE:
-            own_write = tl.load(write + t, here, 0).to(tl.float32)
-    return own_theta, own_eta, own_alpha, own_write
+    at = tl.arange(0, BLOCK_T)[:, None] * WIDTH + r + tl.arange(0, COLUMNS)[None, :]
+    tl.store(x + tile * BLOCK_T * WIDTH + at, values)
 
 
 # Blocks of the last layer's input: BLOCK_R of its WIDTH columns, the rows of its weights
@@ -310,62 +214,3 @@ def delta_block(delta, z_1, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_R):
         W = tl.load(anchor + block_at(r, D, BLOCK_R))
         pulled = dot(delta, tl.trans(W), PRECISION)
         return pulled, pulled * act_slope(z_1, GELU)
-
-
-@triton.jit
-def load_layer(fast, rest, at, MOMENTUM, HAS_MOMENTUM, HAS_REST):
-    """Weights, momentum and M_0 of a block; the first stands for what there is not."""
-    W = tl.load(fast + at)
-    S, M_0 = W, W
-    if HAS_MOMENTUM:
-        S = tl.load(fast + MOMENTUM + at)
-    if HAS_REST:
-        M_0 = tl.load(rest + at)
-    return W, S, M_0
-
-
-@triton.jit
-def read_layer(h, W, S, M_0, beta, f, HAS_MOMENTUM, HAS_REST, PRECISION):
-    """``beta h W + f h S + (1 - beta) h M_0``: of what there was when the tile began."""
-    z = beta[:, None] * dot(h, W, PRECISION)
-    if HAS_MOMENTUM:
-        z += f[:, None] * dot(h, S, PRECISION)
-    if HAS_REST:
-        z += (1 - beta[:, None]) * dot(h, M_0, PRECISION)
-    return z
-
-
-@triton.jit
-def query_block(
-    q,
-    own_q,
-    attention,
-    delta_1,
-    fast,
-    rest,
-    beta,
-    f,
-    r,
-    STRIDE,
-    rows,
-    D,
-    DEPTH,
-    MOMENTUM,
-    HAS_MOMENTUM,
-    HAS_REST,
-    GELU,
-    PRECISION,
-    BLOCK_T,
-    BLOCK_R,
-):
-    """What the last layer sees of queries, h, and the product that it was made of."""
-    if DEPTH == 1:
-        h = load_tokens(q + r, STRIDE, rows, BLOCK_R, BLOCK_T)
-        return h, h
-    else:
-        at = block_at(r, D, BLOCK_R)
-        W, S, M_0 = load_layer(fast, rest, at, MOMENTUM, HAS_MOMENTUM, HAS_REST)
-        W, S, M_0 = tl.trans(W), tl.trans(S), tl.trans(M_0)
-        z = read_layer(own_q, W, S, M_0, beta, f, HAS_MOMENTUM, HAS_REST, PRECISION)
-        z -= dot(attention, delta_1, PRECISION)
-        return z, act(z, GELU)

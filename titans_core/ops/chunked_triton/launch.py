@@ -1,0 +1,99 @@
+"""From tensors to kernels: tiles, constants and arguments by the names that kernels give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from titans_core.ops.chunked_triton.blocks import blocks
+from titans_core.ops.chunked_triton.pieces import INTERPRETED
+
+TENSORS = ("q", "k", "v", "theta", "eta", "alpha", "write", "rest", "gain", "bias")
+
+
+class Form(NamedTuple):
+    """What is no tensor; as in `neural_memory`."""
+
+    chunk_size: int
+    offset: int
+    activation: str
+    residual: bool
+    huber_delta: float | None
+
+
+class Launch:
+    """One call's tokens and memories; starts the kernels on them.
+
+    Parameters
+    ----------
+    tensors : sequence of Tensor or None
+        ``TENSORS``, as ``memory_op`` has them.
+    shape : torch.Size
+        ``(N, P, L, S)``.
+    form : Form
+    """
+
+    def __init__(
+        self, tensors: Sequence[Tensor | None], shape: torch.Size, form: Form
+    ) -> None:
+        q = tensors[0]
+        assert q is not None
+        _, time, heads, self.dim = q.shape
+        self.memories, parts, depth, size = shape
+        self._width = size // self.dim
+        self.block = blocks(self.dim, self._width, form.chunk_size)
+        per_chunk = -(-form.chunk_size // self.block.tokens)
+        before, position = form.offset // self.block.tokens, form.offset + time - 1
+        chunk, within = position // form.chunk_size, position % form.chunk_size
+        self.tiles = chunk * per_chunk + within // self.block.tokens - before + 1
+        self.opened = 0 if chunk == 0 else 1 + chunk * per_chunk - before
+        """The row of ``fast`` with the anchor of the last token."""
+        self._like = q
+        self.tensors = {
+            name: None if x is None else x.contiguous() for name, x in zip(TENSORS, tensors, strict=True)
+        }
+        self._numbers = {
+            "T": time,
+            "H": heads,
+            "tiles": self.tiles,
+            "offset": form.offset,
+            "chunk_size": form.chunk_size,
+            "huber": form.huber_delta or 0.0,
+        }
+        present = {name: x is not None for name, x in self.tensors.items()}
+        self._constants = {
+            "D": self.dim,
+            "WIDTH": self._width,
+            "DEPTH": depth,
+            "HAS_MOMENTUM": parts == 2,
+            "HAS_WRITE": present["write"],
+            "HAS_REST": present["rest"],
+            "HAS_NORM": present["gain"],
+            "HAS_HUBER": form.huber_delta is not None,
+            "RESIDUAL": form.residual,
+            "GELU": form.activation == "gelu",
+            "PRECISION": "bf16" if q.dtype == torch.bfloat16 and not INTERPRETED else "tf32x3",
+            "BLOCK_T": self.block.tokens,
+            "BLOCK_R": self.block.rows,
+        }
+
+    def room(self, width: int) -> Tensor:
+        """``(tiles, N, BLOCK_T, width)`` in float32, uninitialised."""
+        shape = (self.tiles, self.memories, self.block.tokens, width)
+        return torch.empty(shape, dtype=torch.float32, device=self._like.device)
+
+    def __call__(self, kernel: Any, programs: int, **tensors: Tensor) -> None:
+        """Start a kernel; what it has no tensor for, it does not touch."""
+        known = {**self.tensors, **tensors}
+        arguments = {
+            name: known.get(name, self._like)
+            for name in kernel.arg_names
+            if name not in self._constants and name not in self._numbers
+        }
+        arguments = {name: self._like if x is None else x for name, x in arguments.items()}
+        rest = {**self._numbers, **self._constants}
+        rest = {name: value for name, value in rest.items() if name in kernel.arg_names}
+        kernel[(programs,)](**arguments, **rest, num_warps=self.block.warps, num_stages=1)

@@ -110,6 +110,7 @@ def gates_backward_kernel(
     g_G,
     g_read,
     g_write,
+    g_ends,
     g_theta,
     g_eta,
     g_alpha,
@@ -125,7 +126,7 @@ def gates_backward_kernel(
     """Gradients of the gates from those of what is made of them; one program per tile and memory.
 
     ``g_G`` is ``(tiles, N, BLOCK_T, BLOCK_T)``; ``g_read`` ``(tiles, N, 2, BLOCK_T)`` of beta and f;
-    ``g_write`` ``(tiles, N, 5, BLOCK_T)`` of in_M and in_S, and, each once, of the three ends.
+    ``g_write`` ``(tiles, N, 2, BLOCK_T)`` of in_M and in_S; ``g_ends`` ``(tiles, N, 3)``.
     """
     memories = tl.num_programs(0) // tiles
     tile, memory = tl.program_id(0) // memories, tl.program_id(0) % memories
@@ -140,19 +141,20 @@ def gates_backward_kernel(
     end = t == BLOCK_T - 1
     here = tl.program_id(0).to(tl.int64)
     g_read += here * 2 * BLOCK_T + t
-    g_write += here * 5 * BLOCK_T + t
+    g_write += here * 2 * BLOCK_T + t
+    g_ends += here * 3
     own_g_G = tl.load(g_G + here * BLOCK_T * BLOCK_T + t[:, None] * BLOCK_T + t[None, :])
     own_g_G += tl.where(end[:, None], tl.load(g_write)[None, :], 0.0)
-    g_beta = tl.load(g_read) + tl.where(end, tl.load(g_write + 2 * BLOCK_T), 0.0)
+    g_beta = tl.load(g_read) + tl.where(end, tl.load(g_ends), 0.0)
 
     D, E, beta, m = decays(own_eta, own_alpha, HAS_MOMENTUM, BLOCK_T)
     if HAS_MOMENTUM:
-        g_f = tl.load(g_read + BLOCK_T) + tl.where(end, tl.load(g_write + 3 * BLOCK_T), 0.0)
+        g_f = tl.load(g_read + BLOCK_T) + tl.where(end, tl.load(g_ends + 1), 0.0)
         Dw, E_theta = D * own_write[None, :], E * own_theta[None, :]
         g_Dw = dot(own_g_G, tl.trans(E_theta), "tf32x3") + g_f[:, None] * m[None, :]
         g_E_theta = dot(tl.trans(Dw), own_g_G, "tf32x3")
         g_E_theta += tl.where(end[:, None], tl.load(g_write + BLOCK_T)[None, :], 0.0)
-        g_m = tl.sum(Dw * g_f[:, None], 0) + tl.where(end, tl.load(g_write + 4 * BLOCK_T), 0.0)
+        g_m = tl.sum(Dw * g_f[:, None], 0) + tl.where(end, tl.load(g_ends + 2), 0.0)
         own_g_theta = tl.sum(g_E_theta * E, 0)
         g_log = log_decay_backward(g_E_theta * own_theta[None, :], E, g_m, m, BLOCK_T)
         tl.store(g_eta + at + t * H, g_log / (own_eta + TINY), real(rows, BLOCK_T))

@@ -51,7 +51,7 @@ class Launch:
         self.tiles = chunk * per_chunk + within // self.block.tokens - before + 1
         self.opened = 0 if chunk == 0 else 1 + chunk * per_chunk - before
         """The row of ``fast`` with the anchor of the last token."""
-        self._like = q
+        self._device = q.device
         self.tensors = {
             name: None if x is None else x.contiguous() for name, x in zip(TENSORS, tensors, strict=True)
         }
@@ -83,17 +83,15 @@ class Launch:
     def room(self, width: int) -> Tensor:
         """``(tiles, N, BLOCK_T, width)`` in float32, uninitialised."""
         shape = (self.tiles, self.memories, self.block.tokens, width)
-        return torch.empty(shape, dtype=torch.float32, device=self._like.device)
+        return torch.empty(shape, dtype=torch.float32, device=self._device)
 
-    def __call__(self, kernel: Any, programs: int, **tensors: Tensor) -> None:
-        """Start a kernel; what it has no tensor for, it does not touch."""
-        known = {**self.tensors, **tensors}
+    def __call__(
+        self, kernel: Any, programs: int, keep: bool = False, **tensors: Tensor
+    ) -> None:
+        """Start a kernel. What is None it does not touch, but its addresses are computed."""
+        known = {**self.tensors, **tensors, **self._numbers, **self._constants, "KEEP": keep}
+        unused = self.tensors["theta"]
         arguments = {
-            name: known.get(name, self._like)
-            for name in kernel.arg_names
-            if name not in self._constants and name not in self._numbers
+            name: unused if known.get(name) is None else known[name] for name in kernel.arg_names
         }
-        arguments = {name: self._like if x is None else x for name, x in arguments.items()}
-        rest = {**self._numbers, **self._constants}
-        rest = {name: value for name, value in rest.items() if name in kernel.arg_names}
-        kernel[(programs,)](**arguments, **rest, num_warps=self.block.warps, num_stages=1)
+        kernel[(programs,)](**arguments, num_warps=self.block.warps, num_stages=1)

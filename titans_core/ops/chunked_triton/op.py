@@ -63,7 +63,7 @@ def memory_op(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     fast = start.new_empty(launch.tiles + 2, *start.shape)
     fast[0, :, 0], fast[1] = anchor, start
     deltas = launch.room(launch.dim)
-    y = torch.empty_like(launch.tensors["q"])
+    y = torch.empty_like(args[0], memory_format=torch.contiguous_format)
     launch(write_kernel, len(start), fast=fast, deltas=deltas)
     launch(read_kernel, launch.tiles * len(start), fast=fast, deltas=deltas, y=y)
     return y, fast[-1].clone(), fast[launch.opened, :, 0].clone(), fast
@@ -95,51 +95,69 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
     names = ("g_q", "g_k", "g_v", "g_theta", "g_eta", "g_alpha")
     g_tokens = dict(zip(names, _like(args[:6], g_end), strict=True))
     has_rest, has_norm = args[7] is not None, args[8] is not None
-    passed = {
+    kept = {
         "products": launch.room(launch.dim),
         "deltas": launch.room(launch.dim),
-        "g_delta": launch.room(launch.dim),
-        "g_hidden": launch.room(layers * width),
+        "hidden": launch.room((2 * layers - 1) * width),
+        "scores": launch.room(block),
+        "y": launch.room(launch.dim),
     }
-    g_read_fast = fast.new_empty(tiles, n, parts + has_rest, layers, size)
-    g_read_norm = fast.new_empty(2, tiles, n, launch.dim if has_norm else 0)
-    g_G, g_read, g_write = launch.room(block), launch.room(2), launch.room(5)
+    launch(read_kernel, tiles * n, keep=True, fast=fast, **kept)
+    g_delta, g_fast = launch.room(launch.dim), fast.new_empty(tiles + 1, *g_end.shape)
+    g_fast[-1] = g_end
+    g_anchor = g_opened.clone(memory_format=torch.contiguous_format)
+    g_rest = fast.new_empty(tiles, n, layers, size) if has_rest else fast.new_empty(0)
+    g_norm = fast.new_empty(2, tiles, n, launch.dim if has_norm else 0)
+    g_G, g_read, g_write = launch.room(block), launch.room(2), launch.room(2)
+    lost = fast.new_empty(tiles, n)
     launch(
         read_backward_kernel,
         tiles * n,
-        **passed,
+        **kept,
         fast=fast,
+        g_delta=g_delta,
+        g_fast=g_fast,
         g_y=g_y.contiguous(),
         g_q=g_tokens["g_q"],
         g_k=g_tokens["g_k"],
-        g_fast=g_read_fast,
-        g_gain=g_read_norm[0],
-        g_bias=g_read_norm[1],
+        g_rest=g_rest,
+        g_gain=g_norm[0],
+        g_bias=g_norm[1],
         g_G=g_G,
         g_read=g_read,
     )
-    g_start, g_anchor = (x.clone(memory_format=torch.contiguous_format) for x in (g_end, g_opened))
-    g_rest = g_read_fast[:, :, parts].sum(0) if has_rest else fast.new_empty(0)
-    g_gain, g_bias = g_read_norm.sum(1)
+    g_gain, g_bias = g_norm.sum(1)
     launch(
         write_backward_kernel,
         n,
-        **passed,
+        **kept,
         fast=fast,
-        g_read=g_read_fast,
+        g_delta=g_delta,
+        g_fast=g_fast,
         g_k=g_tokens["g_k"],
         g_v=g_tokens["g_v"],
-        g_rest=g_rest,
         g_gain=g_gain,
         g_bias=g_bias,
         g_anchor=g_anchor,
-        g_fast=g_start,
         g_write=g_write,
+        lost=lost,
     )
+    rest = launch.tensors["rest"]
+    g_ends = _of_ends(g_fast[1:], fast[1:-1], rest)
+    if rest is not None:
+        g_rest = g_rest.sum(0) + torch.einsum("tn,tnls->nls", lost, g_fast[1:, :, 0])
     gates = {name: g_tokens[name] for name in names[3:]}
-    launch(gates_backward_kernel, tiles * n, g_G=g_G, g_read=g_read, g_write=g_write, **gates)
+    launch(
+        gates_backward_kernel,
+        tiles * n,
+        g_G=g_G,
+        g_read=g_read,
+        g_write=g_write,
+        g_ends=g_ends,
+        **gates,
+    )
     slow = [_over_batch(x, present, len(args[0])) for x, present in ((g_rest, has_rest), (g_gain, has_norm), (g_bias, has_norm))]
-    return (*g_tokens.values(), *slow, g_anchor, g_start)
+    return (*g_tokens.values(), *slow, g_anchor, g_fast[0].clone())
 
 
 @memory_backward_op.register_fake
@@ -147,6 +165,20 @@ def _(*args: Any) -> tuple[Tensor, ...]:
     g_end, g_opened = args[12:14]
     of_tokens, slow = _like(args[:6], g_end), _like(args[7:10], g_end)
     return (*of_tokens, *slow, g_opened.new_empty(g_opened.shape), g_end.new_empty(g_end.shape))
+
+
+def _of_ends(g_end: Tensor, start: Tensor, rest: Tensor | None) -> Tensor:
+    """Gradients of what a tile's end has of its start, ``(tiles, N, 3)``: M in M, S in M, S in S."""
+    g_W, W = g_end[:, :, 0].flatten(2), start[:, :, 0].flatten(2)
+    g_beta = torch.einsum("tns,tns->tn", g_W, W)
+    if rest is not None:  # what is not kept of M is M_0
+        heads = rest.flatten(1)
+        g_beta -= torch.einsum("tbhs,hs->tbh", g_W.unflatten(1, (-1, len(heads))), heads).flatten(1)
+    if start.shape[2] == 1:
+        return torch.stack([g_beta, g_beta, g_beta], dim=-1)
+    g_S, S = g_end[:, :, 1].flatten(2), start[:, :, 1].flatten(2)
+    ends = g_beta, torch.einsum("tns,tns->tn", g_W, S), torch.einsum("tns,tns->tn", g_S, S)
+    return torch.stack(ends, dim=-1)
 
 
 def _like(tensors: Any, like: Tensor) -> list[Tensor]:

@@ -206,6 +206,32 @@ def key_block(
 
 
 @triton.jit
+def key_product(
+    k,
+    own_k,
+    anchor,
+    STRIDE,
+    rows,
+    D: tl.constexpr,
+    WIDTH,
+    DEPTH,
+    GELU,
+    PRECISION,
+    BLOCK_T: tl.constexpr,
+    BLOCK_R,
+):
+    """What the last layer makes of keys, z, at the anchor."""
+    z = tl.zeros((BLOCK_T, D), tl.float32)
+    for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
+        a = key_block(
+            k, own_k, anchor, r, STRIDE, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+        )[1]
+        W = tl.load(anchor + (DEPTH - 1) * WIDTH * D + block_at(r, D, BLOCK_R))
+        z += dot(a, W, PRECISION)
+    return z
+
+
+@triton.jit
 def delta_block(delta, z_1, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_R):
     """The propagated error ``p = delta W^T`` of two layers, and ``delta_1 = p act'(z_1)``."""
     if DEPTH == 1:

@@ -18,6 +18,7 @@ from titans_core.ops.chunked_triton.pieces import (
     delta_block,
     dot,
     key_block,
+    key_product,
     load_tile,
     load_tokens,
     locate,
@@ -94,7 +95,7 @@ def write_kernel(
     row *= (1 + HAS_MOMENTUM) * MOMENTUM
     fast += memory * (1 + HAS_MOMENTUM) * MOMENTUM
     rest += head * MOMENTUM
-    for i in tl.range(0, tiles, num_stages=1):
+    for i in tl.range(0, tiles, num_stages=1, disable_licm=True):
         begin, rows, opened = locate(i, T, offset, chunk_size, BLOCK_T)
         first = sample * T + begin
         at_gate, at_token = first * H + head, (first * H + head) * D
@@ -113,19 +114,16 @@ def write_kernel(
         anchor, now = fast + opened * row, fast + (i + 1) * row
         own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
 
-        z = tl.zeros((BLOCK_T, D), tl.float32)
-        for r in range(0, WIDTH, BLOCK_R):
-            a = key_block(
-                k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
-            )[1]
-            z += dot(a, tl.load(anchor + LAST + block_at(r, D, BLOCK_R)), PRECISION)
+        z = key_product(
+            k + at_token, own_k, anchor, H * D, rows, D, WIDTH, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+        )
         own_v = load_tokens(v + at_token, H * D, rows, D, BLOCK_T)
         delta = surprise(
             z, own_k, own_v, gain + head * D, bias + head * D, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D
         )[1]
         store_tile(deltas, i * tl.num_programs(0) + memory, 0, delta, D, BLOCK_T, D)
 
-        for r in range(0, WIDTH, BLOCK_R):
+        for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
             z_1, a = key_block(
                 k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
             )
@@ -150,43 +148,27 @@ def add(into, x):
 
 @triton.jit
 def write_block_backward(
-    a, delta, fast, g_fast, g_read, rest, g_rest, at, in_M, in_S, ends, g_gates, MOMENTUM,
-    HAS_MOMENTUM, HAS_REST, PRECISION,
+    a, delta, g_fast, g_start, at, in_M, in_S, ends, g_in_M, g_in_S, MOMENTUM, HAS_MOMENTUM, PRECISION
 ):
-    """Back through ``write_block``; g_fast goes from the tile's end to its start, g_read added.
+    """Back through ``write_block``: from the gradients at a tile's end to those at its start.
 
-    Returns gradients of a, delta, and ``g_gates``, those of in_M, in_S and ends, with what is added.
+    Returns gradients of a and delta, and ``g_in_M`` and ``g_in_S`` with what is added.
     """
     beta, f, m = ends
-    g_in_M, g_in_S, g_beta, g_f, g_m = g_gates
-    W, g_W = tl.load(fast + at), tl.load(g_fast + at)
-    g_beta += tl.sum(g_W * W)
-    tl.store(g_fast + at, beta * g_W + tl.load(g_read + at))
-    if HAS_REST:
-        g_beta -= tl.sum(g_W * tl.load(rest + at))
-        add(g_rest + at, (1 - beta) * g_W)
+    g_W = tl.load(g_fast + at)
+    add(g_start + at, beta * g_W)
     written = dot(delta, tl.trans(g_W), PRECISION)
     g_a = -in_M[:, None] * written
     g_in_M -= tl.sum(written * a, 1)
     g_delta = -in_M[:, None] * dot(a, g_W, PRECISION)
     if HAS_MOMENTUM:
-        S, g_S = tl.load(fast + MOMENTUM + at), tl.load(g_fast + MOMENTUM + at)
-        g_f += tl.sum(g_W * S)
-        g_m += tl.sum(g_S * S)
-        tl.store(g_fast + MOMENTUM + at, m * g_S + f * g_W + tl.load(g_read + MOMENTUM + at))
+        g_S = tl.load(g_fast + MOMENTUM + at)
+        add(g_start + MOMENTUM + at, m * g_S + f * g_W)
         written = dot(delta, tl.trans(g_S), PRECISION)
         g_a -= in_S[:, None] * written
         g_in_S -= tl.sum(written * a, 1)
         g_delta -= in_S[:, None] * dot(a, g_S, PRECISION)
-    return g_a, g_delta, (g_in_M, g_in_S, g_beta, g_f, g_m)
-
-
-@triton.jit
-def anchor_backward(g_W, g_anchor, g_fast, at, begins):
-    """Add to the gradient of the anchor, which is that of the start weights where a chunk begins."""
-    g_W += tl.load(g_anchor + at)
-    add(g_fast + at, tl.where(begins, g_W, 0.0))
-    tl.store(g_anchor + at, tl.where(begins, 0.0, g_W))
+    return g_a, g_delta, g_in_M, g_in_S
 
 
 @triton.jit
@@ -197,23 +179,21 @@ def write_backward_kernel(
     eta,
     alpha,
     write,
-    rest,
     gain,
     bias,
     fast,
     products,
     deltas,
     g_delta,
-    g_hidden,
-    g_read,
+    hidden,
     g_k,
     g_v,
-    g_rest,
     g_gain,
     g_bias,
     g_anchor,
     g_fast,
     g_write,
+    lost,
     T,
     H,
     tiles,
@@ -225,7 +205,6 @@ def write_backward_kernel(
     DEPTH: tl.constexpr,
     HAS_MOMENTUM: tl.constexpr,
     HAS_WRITE: tl.constexpr,
-    HAS_REST: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_HUBER: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -236,26 +215,23 @@ def write_backward_kernel(
 ):
     """From the last tile to the first; completes what ``read_backward_kernel`` began.
 
-    ``g_fast`` ``(N, P, DEPTH, WIDTH D)`` comes with the gradient of the last row of ``fast`` and
-    leaves with that of row 1; ``g_anchor`` ``(N, DEPTH, WIDTH D)`` comes with that of the last
-    chunk's anchor and leaves with that of row 0. ``g_rest`` (like ``g_anchor``), ``g_gain`` and
-    ``g_bias`` ``(N, D)`` are added to. ``g_write`` is for ``gates_backward_kernel``.
+    ``g_fast`` comes with the gradient of the last row of ``fast`` in its own last row, and gets
+    those at the start of every tile. ``g_anchor`` ``(N, DEPTH, WIDTH D)`` comes with that of the last
+    chunk's anchor and leaves with that of row 0. ``g_gain`` and ``g_bias`` ``(N, D)`` are added to.
+    ``g_write`` ``(tiles, N, 2, BLOCK_T)`` is for ``gates_backward_kernel``, ``lost`` ``(tiles, N)``
+    what of the weights is forgotten in a tile.
     """
     memory, sample, head, row = place(tl.program_id(0), tl.num_programs(0), H)
     memories = row
     SIZE: tl.constexpr = D * WIDTH
     MOMENTUM: tl.constexpr = DEPTH * SIZE
     LAST: tl.constexpr = (DEPTH - 1) * SIZE
-    PARTS: tl.constexpr = 1 + HAS_MOMENTUM + HAS_REST
+    ROOM: tl.constexpr = (2 * DEPTH - 1) * WIDTH
     row *= (1 + HAS_MOMENTUM) * MOMENTUM
     fast += memory * (1 + HAS_MOMENTUM) * MOMENTUM
     g_fast += memory * (1 + HAS_MOMENTUM) * MOMENTUM
-    rest += head * MOMENTUM
-    g_rest += memory * MOMENTUM
     g_anchor += memory * MOMENTUM
-    all_g_gain = tl.zeros((D,), tl.float32)
-    all_g_bias = tl.zeros((D,), tl.float32)
-    for back in tl.range(0, tiles, num_stages=1):
+    for back in tl.range(0, tiles, num_stages=1, disable_licm=True):
         i = tiles - 1 - back
         here = i * memories + memory
         begin, rows, opened = locate(i, T, offset, chunk_size, BLOCK_T)
@@ -273,89 +249,94 @@ def write_backward_kernel(
             BLOCK_T,
         )
         in_M, in_S, ends = write_gates(*gates, HAS_MOMENTUM, BLOCK_T)
-        anchor, now = fast + opened * row, fast + (i + 1) * row
-        read = g_read + here * PARTS * MOMENTUM
-        own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
-        delta = load_tile(deltas, here, 0, D, BLOCK_T, D)
-        own_g_delta = load_tile(g_delta, here, 0, D, BLOCK_T, D)
-        own_g_k = tl.zeros((BLOCK_T, D), tl.float32)
-        if DEPTH == 2:
-            own_g_k += load_tokens(g_k + at_token, H * D, rows, D, BLOCK_T)
+        anchor, g_end, g_start = fast + opened * row, g_fast + (i + 1) * row, g_fast + i * row
 
         # Back through writing, and through the propagated error.
-        zeros, zero = tl.zeros((BLOCK_T,), tl.float32), tl.sum(tl.zeros((BLOCK_T,), tl.float32))
-        g_gates = zeros, zeros, zero, zero, zero
-        for r in range(0, WIDTH, BLOCK_R):
-            z_1, a = key_block(
+        own_g_delta = load_tile(g_delta, here, 0, D, BLOCK_T, D)
+        own_g_k = tl.zeros((BLOCK_T, D), tl.float32)
+        g_in_M = tl.zeros((BLOCK_T,), tl.float32)
+        g_in_S = tl.zeros((BLOCK_T,), tl.float32)
+        for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
+            own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
+            a = key_block(
                 k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
-            )
-            at = block_at(r, D, BLOCK_R)
-            g_a, g_written, g_gates = write_block_backward(
-                a, delta, now + LAST, g_fast + LAST, read + LAST, rest + LAST, g_rest + LAST, at,
-                in_M, in_S, ends, g_gates, MOMENTUM, HAS_MOMENTUM, HAS_REST, PRECISION,
+            )[1]
+            g_a, g_written, g_in_M, g_in_S = write_block_backward(
+                a, load_tile(deltas, here, 0, D, BLOCK_T, D), g_end + LAST, g_start + LAST,
+                block_at(r, D, BLOCK_R), in_M, in_S, ends, g_in_M, g_in_S, MOMENTUM, HAS_MOMENTUM,
+                PRECISION,
             )
             own_g_delta += g_written
-            g_a += load_tile(g_hidden, here, r, BLOCK_R, BLOCK_T, DEPTH * WIDTH)
-            if DEPTH == 2:
+            g_a += load_tile(hidden, here, r, BLOCK_R, BLOCK_T, ROOM)
+            store_tile(hidden, here, r, g_a, BLOCK_R, BLOCK_T, ROOM)
+        if DEPTH == 2:
+            tl.debug_barrier()
+            for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
+                own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
+                delta = load_tile(deltas, here, 0, D, BLOCK_T, D)
+                z_1 = key_block(
+                    k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+                )[0]
                 pulled, delta_1 = delta_block(
                     delta, z_1, anchor + LAST, r, D, DEPTH, GELU, PRECISION, BLOCK_R
                 )
-                g_delta_1, g_written, g_gates = write_block_backward(
-                    delta_1, own_k, now, g_fast, read, rest, g_rest, at, in_M, in_S, ends, g_gates,
-                    MOMENTUM, HAS_MOMENTUM, HAS_REST, PRECISION,
+                at = block_at(r, D, BLOCK_R)
+                g_delta_1, g_written, g_in_M, g_in_S = write_block_backward(
+                    delta_1, own_k, g_end, g_start, at, in_M, in_S, ends, g_in_M, g_in_S, MOMENTUM,
+                    HAS_MOMENTUM, PRECISION,
                 )
                 own_g_k += g_written
-                g_delta_1 += load_tile(g_hidden, here, WIDTH + r, BLOCK_R, BLOCK_T, DEPTH * WIDTH)
+                g_delta_1 += load_tile(hidden, here, WIDTH + r, BLOCK_R, BLOCK_T, ROOM)
                 # delta_1 = (delta W^T) act'(z_1)
                 slope = act_slope(z_1, GELU)
-                g_a = g_a * slope + g_delta_1 * pulled * act_bend(z_1, GELU)
+                g_z_1 = load_tile(hidden, here, r, BLOCK_R, BLOCK_T, ROOM) * slope
+                g_z_1 += g_delta_1 * pulled * act_bend(z_1, GELU)
+                store_tile(hidden, here, r, g_z_1, BLOCK_R, BLOCK_T, ROOM)
                 own_g_delta += dot(g_delta_1 * slope, tl.load(anchor + LAST + at), PRECISION)
                 add(g_anchor + LAST + at, dot(tl.trans(g_delta_1 * slope), delta, PRECISION))
-            store_tile(g_hidden, here, r, g_a, BLOCK_R, BLOCK_T, DEPTH * WIDTH)
-        g_in_M, g_in_S, g_beta, g_f, g_m = g_gates
         t = tl.arange(0, BLOCK_T)
-        own_g_write = g_write + here * 5 * BLOCK_T + t
-        tl.store(own_g_write, g_in_M)
-        tl.store(own_g_write + BLOCK_T, g_in_S)
-        tl.store(own_g_write + 2 * BLOCK_T, g_beta + zeros)
-        tl.store(own_g_write + 3 * BLOCK_T, g_f + zeros)
-        tl.store(own_g_write + 4 * BLOCK_T, g_m + zeros)
+        tl.store(g_write + here * 2 * BLOCK_T + t, g_in_M)
+        tl.store(g_write + here * 2 * BLOCK_T + BLOCK_T + t, g_in_S)
+        tl.store(lost + here, 1 - ends[0])
         tl.debug_barrier()
 
         # Back through the surprise, the last layer to the first.
+        own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
         own_v = load_tokens(v + at_token, H * D, rows, D, BLOCK_T)
         z = load_tile(products, here, 0, D, BLOCK_T, D)
         g_z, g_answer, g_own_gain = surprise_backward(
             own_g_delta, z, own_k, own_v, gain + head * D, bias + head * D, huber, HAS_NORM, RESIDUAL,
             HAS_HUBER, D,
         )
-        all_g_gain += g_own_gain
-        all_g_bias += tl.sum(g_answer, 0)
+        if HAS_NORM:
+            add(g_gain + memory * D + tl.arange(0, D), g_own_gain)
+            add(g_bias + memory * D + tl.arange(0, D), tl.sum(g_answer, 0))
         store_tokens(g_v + at_token, H * D, rows, -g_answer, D, BLOCK_T)
         if RESIDUAL:
             own_g_k += g_answer
-        begins = opened == i + 1
-        for r in range(0, WIDTH, BLOCK_R):
+        for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
             z_1, a = key_block(
                 k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
             )
             at = block_at(r, D, BLOCK_R)
             g_a = dot(g_z, tl.trans(tl.load(anchor + LAST + at)), PRECISION)
-            g_W = dot(tl.trans(a), g_z, PRECISION)
-            anchor_backward(g_W, g_anchor + LAST, g_fast + LAST, at, begins)
-            g_hidden_before = load_tile(g_hidden, here, r, BLOCK_R, BLOCK_T, DEPTH * WIDTH)
+            add(g_anchor + LAST + at, dot(tl.trans(a), g_z, PRECISION))
+            g_through = load_tile(hidden, here, r, BLOCK_R, BLOCK_T, ROOM)
             if DEPTH == 1:
-                g_a += g_hidden_before
-                store_tile(g_hidden, here, r, g_a, BLOCK_R, BLOCK_T, WIDTH)
+                store_tile(hidden, here, r, g_through + g_a, BLOCK_R, BLOCK_T, ROOM)
             else:
-                g_z_1 = g_hidden_before + g_a * act_slope(z_1, GELU)
+                g_z_1 = g_through + g_a * act_slope(z_1, GELU)
                 own_g_k += dot(g_z_1, tl.load(anchor + at), PRECISION)
-                g_W = dot(tl.trans(g_z_1), own_k, PRECISION)
-                anchor_backward(g_W, g_anchor, g_fast, at, begins)
-        tl.debug_barrier()  # also for the tile before, which begins with what was stored here
+                add(g_anchor + at, dot(tl.trans(g_z_1), own_k, PRECISION))
+        tl.debug_barrier()
         if DEPTH == 1:
-            own_g_k += load_tile(g_hidden, here, 0, D, BLOCK_T, D)
+            own_g_k += load_tile(hidden, here, 0, D, BLOCK_T, D)
+        else:
+            own_g_k += load_tokens(g_k + at_token, H * D, rows, D, BLOCK_T)
         store_tokens(g_k + at_token, H * D, rows, own_g_k, D, BLOCK_T)
-    if HAS_NORM:
-        add(g_gain + memory * D + tl.arange(0, D), all_g_gain)
-        add(g_bias + memory * D + tl.arange(0, D), all_g_bias)
+        if opened == i + 1:  # a chunk begins: its anchor is what this tile started with
+            for r in tl.range(0, DEPTH * WIDTH, BLOCK_R, disable_licm=True):
+                at = block_at(r, D, BLOCK_R)
+                add(g_start + at, tl.load(g_anchor + at))
+                tl.store(g_anchor + at, tl.zeros((BLOCK_R, D), tl.float32))
+        tl.debug_barrier()  # the tile before begins with what other threads have stored

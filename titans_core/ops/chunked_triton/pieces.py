@@ -157,7 +157,10 @@ def real(rows, BLOCK_T: tl.constexpr):
 
 @triton.jit
 def load_tokens(x, STRIDE, rows, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
-    """``(BLOCK_T, COLUMNS)`` in float32; zeros where no token is."""
+    """``(BLOCK_T, COLUMNS)`` in float32; zeros where no token is.
+
+    x points to the first token of a tile, the next is STRIDE further.
+    """
     at = tl.arange(0, BLOCK_T)[:, None] * STRIDE + tl.arange(0, COLUMNS)[None, :]
     return tl.load(x + at, real(rows, BLOCK_T)[:, None], 0.0).to(tl.float32)
 
@@ -168,50 +171,62 @@ def store_tokens(x, STRIDE, rows, values, COLUMNS: tl.constexpr, BLOCK_T: tl.con
     tl.store(x + at, values.to(x.dtype.element_ty), real(rows, BLOCK_T)[:, None])
 
 
-@triton.jit
-def load_tile(x, tile, r, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr, WIDTH: tl.constexpr):
-    """Columns r.. of a tile of ``(tiles N, BLOCK_T, WIDTH)``."""
-    at = tl.arange(0, BLOCK_T)[:, None] * WIDTH + r + tl.arange(0, COLUMNS)[None, :]
-    return tl.load(x + tile * BLOCK_T * WIDTH + at)
-
-
-@triton.jit
-def store_tile(
-    x, tile, r, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr, WIDTH: tl.constexpr
-):
-    at = tl.arange(0, BLOCK_T)[:, None] * WIDTH + r + tl.arange(0, COLUMNS)[None, :]
-    tl.store(x + tile * BLOCK_T * WIDTH + at, values)
-
-
-# Blocks of the last layer's input: BLOCK_R of its WIDTH columns, the rows of its weights
+# Blocks: BLOCK_R hidden units, which are rows of the last layer, and of the first, which lies on its
+# side. So for both a block W is (BLOCK_R, D), and no warp ever holds more than BLOCK_C of D channels
+# of a factor that is summed over
 
 
 @triton.jit
 def block_at(r, D: tl.constexpr, BLOCK_R: tl.constexpr):
-    """Where hidden units r.. are: rows of the last layer, and of the first, which is transposed."""
+    """Where hidden units r.. are in a layer."""
     return (r + tl.arange(0, BLOCK_R))[:, None] * D + tl.arange(0, D)[None, :]
 
 
 @triton.jit
-def key_block(
-    k, own_k, anchor, r, STRIDE, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+def project(
+    x, STRIDE, rows, W, D: tl.constexpr, PRECISION, BLOCK_T: tl.constexpr, BLOCK_R: tl.constexpr
 ):
+    """``x W^T``: tokens x, ``(BLOCK_T, D)``, on each of BLOCK_R rows that W points to."""
+    BLOCK_C: tl.constexpr = 32 if D > 32 else D
+    z = tl.zeros((BLOCK_T, BLOCK_R), tl.float32)
+    for c in tl.range(0, D, BLOCK_C, disable_licm=True):
+        at = tl.arange(0, BLOCK_R)[:, None] * D + c + tl.arange(0, BLOCK_C)[None, :]
+        own = load_tokens(x + c, STRIDE, rows, BLOCK_C, BLOCK_T)
+        z += dot(own, tl.trans(tl.load(W + at)), PRECISION)
+    return z
+
+
+@triton.jit
+def compare(
+    x, STRIDE, rows, y, y_STRIDE, y_rows, D: tl.constexpr, PRECISION, BLOCK_T: tl.constexpr
+):
+    """``x y^T`` of the tokens of two tiles, ``(BLOCK_T, BLOCK_T)``."""
+    BLOCK_C: tl.constexpr = 32 if D > 32 else D
+    z = tl.zeros((BLOCK_T, BLOCK_T), tl.float32)
+    for c in tl.range(0, D, BLOCK_C, disable_licm=True):
+        own = load_tokens(x + c, STRIDE, rows, BLOCK_C, BLOCK_T)
+        other = load_tokens(y + c, y_STRIDE, y_rows, BLOCK_C, BLOCK_T)
+        z += dot(own, tl.trans(other), PRECISION)
+    return z
+
+
+@triton.jit
+def key_block(k, STRIDE, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R):
     """What the last layer sees of keys, a, and the product z_1 that it was made of."""
     if DEPTH == 1:
         a = load_tokens(k + r, STRIDE, rows, BLOCK_R, BLOCK_T)
         return a, a
     else:
-        z_1 = dot(own_k, tl.trans(tl.load(anchor + block_at(r, D, BLOCK_R))), PRECISION)
+        z_1 = project(k, STRIDE, rows, anchor + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
         return z_1, act(z_1, GELU)
 
 
 @triton.jit
 def key_product(
     k,
-    own_k,
-    anchor,
     STRIDE,
     rows,
+    anchor,
     D: tl.constexpr,
     WIDTH,
     DEPTH,
@@ -223,20 +238,17 @@ def key_product(
     """What the last layer makes of keys, z, at the anchor."""
     z = tl.zeros((BLOCK_T, D), tl.float32)
     for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
-        a = key_block(
-            k, own_k, anchor, r, STRIDE, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
-        )[1]
+        a = key_block(k, STRIDE, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)[1]
         W = tl.load(anchor + (DEPTH - 1) * WIDTH * D + block_at(r, D, BLOCK_R))
         z += dot(a, W, PRECISION)
     return z
 
 
 @triton.jit
-def delta_block(delta, z_1, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_R):
+def delta_block(delta, z_1, last, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R):
     """The propagated error ``p = delta W^T`` of two layers, and ``delta_1 = p act'(z_1)``."""
     if DEPTH == 1:
         return z_1, z_1
     else:
-        W = tl.load(anchor + block_at(r, D, BLOCK_R))
-        pulled = dot(delta, tl.trans(W), PRECISION)
-        return pulled, pulled * act_slope(z_1, GELU)
+        p = project(delta, D, (0, BLOCK_T), last + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
+        return p, p * act_slope(z_1, GELU)

@@ -14,70 +14,50 @@ from titans_core.ops.chunked_triton.pieces import (
     act,
     act_slope,
     block_at,
+    compare,
     delta_block,
     dot,
     key_block,
     key_product,
-    load_tile,
     load_tokens,
     locate,
     normalise,
     place,
+    project,
     pull,
-    store_tile,
     store_tokens,
     surprise,
 )
 
 
 @triton.jit
-def read_block(h, fast, rest, at, beta, f, MOMENTUM, HAS_MOMENTUM, HAS_REST, TURNED, PRECISION):
-    """``beta h W + f h S + (1 - beta) h M_0``, of weights that lie on their side if TURNED."""
-    W = tl.load(fast + at)
-    z = beta[:, None] * dot(h, tl.trans(W) if TURNED else W, PRECISION)
+def read_first(
+    q, STRIDE, rows, attention, delta_1, fast, rest, beta, f, r, MOMENTUM, HAS_MOMENTUM, HAS_REST, D,
+    PRECISION, BLOCK_T, BLOCK_R,
+):
+    """``beta q W + f q S + (1 - beta) q M_0 - attention delta_1``, of the first layer's block W^T."""
+    at = r * D
+    z = beta[:, None] * project(q, STRIDE, rows, fast + at, D, PRECISION, BLOCK_T, BLOCK_R)
     if HAS_MOMENTUM:
-        S = tl.load(fast + MOMENTUM + at)
-        z += f[:, None] * dot(h, tl.trans(S) if TURNED else S, PRECISION)
+        S = fast + MOMENTUM + at
+        z += f[:, None] * project(q, STRIDE, rows, S, D, PRECISION, BLOCK_T, BLOCK_R)
     if HAS_REST:
-        M_0 = tl.load(rest + at)
-        z += (1 - beta[:, None]) * dot(h, tl.trans(M_0) if TURNED else M_0, PRECISION)
-    return z
+        kept = project(q, STRIDE, rows, rest + at, D, PRECISION, BLOCK_T, BLOCK_R)
+        z += (1 - beta[:, None]) * kept
+    return z - dot(attention, delta_1, PRECISION)
 
 
 @triton.jit
-def query_block(
-    q,
-    own_q,
-    attention,
-    delta_1,
-    fast,
-    rest,
-    beta,
-    f,
-    r,
-    STRIDE,
-    rows,
-    D,
-    DEPTH,
-    MOMENTUM,
-    HAS_MOMENTUM,
-    HAS_REST,
-    GELU,
-    PRECISION,
-    BLOCK_T,
-    BLOCK_R,
+def read_last(
+    h, fast, rest, at, beta, f, MOMENTUM, HAS_MOMENTUM, HAS_REST, PRECISION
 ):
-    """What the last layer sees of queries, h, and the product that it was made of."""
-    if DEPTH == 1:
-        h = load_tokens(q + r, STRIDE, rows, BLOCK_R, BLOCK_T)
-        return h, h
-    else:
-        at = block_at(r, D, BLOCK_R)
-        z = read_block(
-            own_q, fast, rest, at, beta, f, MOMENTUM, HAS_MOMENTUM, HAS_REST, True, PRECISION
-        )
-        z -= dot(attention, delta_1, PRECISION)
-        return z, act(z, GELU)
+    """``beta h W + f h S + (1 - beta) h M_0``, of the last layer's block W."""
+    z = beta[:, None] * dot(h, tl.load(fast + at), PRECISION)
+    if HAS_MOMENTUM:
+        z += f[:, None] * dot(h, tl.load(fast + MOMENTUM + at), PRECISION)
+    if HAS_REST:
+        z += (1 - beta[:, None]) * dot(h, tl.load(rest + at), PRECISION)
+    return z
 
 
 @triton.jit
@@ -153,83 +133,88 @@ def read_kernel(
     beta, f, G = read_gates(*gates, HAS_MOMENTUM, BLOCK_T)
     anchor, now = fast + opened * row, fast + (i + 1) * row
 
-    own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
+    queries, keys, errors = q + at_token, k + at_token, deltas + here * BLOCK_T * D
+    inner, every = hidden + here * BLOCK_T * ROOM, (0, BLOCK_T)
     if KEEP:
-        own_v = load_tokens(v + at_token, H * D, rows, D, BLOCK_T)
         z = key_product(
-            k + at_token, own_k, anchor, H * D, rows, D, WIDTH, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+            keys, H * D, rows, anchor, D, WIDTH, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
         )
+        own_k = load_tokens(keys, H * D, rows, D, BLOCK_T)
+        own_v = load_tokens(v + at_token, H * D, rows, D, BLOCK_T)
         delta = surprise(
             z, own_k, own_v, gain + head * D, bias + head * D, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D
         )[1]
-        store_tile(products, here, 0, z, D, BLOCK_T, D)
-        store_tile(deltas, here, 0, delta, D, BLOCK_T, D)
-    else:
-        delta = load_tile(deltas, here, 0, D, BLOCK_T, D)
-    own_q = load_tokens(q + at_token, H * D, rows, D, BLOCK_T)
-    attention = dot(own_q, tl.trans(own_k), PRECISION) * G
+        store_tokens(products + here * BLOCK_T * D, D, every, z, D, BLOCK_T)
+        store_tokens(errors, D, every, delta, D, BLOCK_T)
+        tl.debug_barrier()
+    attention = G * compare(queries, H * D, rows, keys, H * D, rows, D, PRECISION, BLOCK_T)
     own_scores = tl.zeros((BLOCK_T, BLOCK_T), tl.float32)
     z = tl.zeros((BLOCK_T, D), tl.float32)
     for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
-        z_1, a = key_block(
-            k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
-        )
-        delta_1 = delta_block(delta, z_1, anchor + LAST, r, D, DEPTH, GELU, PRECISION, BLOCK_R)[1]
-        z_1, h = query_block(
-            q + at_token, own_q, attention, delta_1, now, rest, beta, f, r, H * D, rows, D, DEPTH,
-            MOMENTUM, HAS_MOMENTUM, HAS_REST, GELU, PRECISION, BLOCK_T, BLOCK_R,
-        )
+        z_1, a = key_block(keys, H * D, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)
+        if DEPTH == 1:
+            h = load_tokens(queries + r, H * D, rows, BLOCK_R, BLOCK_T)
+        else:
+            delta_1 = delta_block(
+                errors, z_1, anchor + LAST, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+            )[1]
+            z_1 = read_first(
+                queries, H * D, rows, attention, delta_1, now, rest, beta, f, r, MOMENTUM,
+                HAS_MOMENTUM, HAS_REST, D, PRECISION, BLOCK_T, BLOCK_R,
+            )
+            h = act(z_1, GELU)
+            if KEEP:
+                store_tokens(inner + WIDTH + r, ROOM, every, delta_1, BLOCK_R, BLOCK_T)
+                store_tokens(inner + 2 * WIDTH + r, ROOM, every, z_1, BLOCK_R, BLOCK_T)
         if KEEP:
-            store_tile(hidden, here, r, a, BLOCK_R, BLOCK_T, ROOM)
-            if DEPTH == 2:
-                store_tile(hidden, here, WIDTH + r, delta_1, BLOCK_R, BLOCK_T, ROOM)
-                store_tile(hidden, here, 2 * WIDTH + r, z_1, BLOCK_R, BLOCK_T, ROOM)
+            store_tokens(inner + r, ROOM, every, a, BLOCK_R, BLOCK_T)
         own_scores += dot(h, tl.trans(a), PRECISION)
-        z += read_block(
+        z += read_last(
             h, now + LAST, rest + LAST, block_at(r, D, BLOCK_R), beta, f, MOMENTUM, HAS_MOMENTUM,
-            HAS_REST, False, PRECISION,
+            HAS_REST, PRECISION,
         )
-    z -= dot(own_scores * G, delta, PRECISION)
+    z -= dot(own_scores * G, load_tokens(errors, D, every, D, BLOCK_T), PRECISION)
     if KEEP:
-        store_tile(scores, here, 0, own_scores, BLOCK_T, BLOCK_T, BLOCK_T)
-        store_tile(y, here, 0, z, D, BLOCK_T, D)
+        store_tokens(scores + here * BLOCK_T * BLOCK_T, BLOCK_T, every, own_scores, BLOCK_T, BLOCK_T)
+        store_tokens(y + here * BLOCK_T * D, D, every, z, D, BLOCK_T)
     else:
         if HAS_NORM:
             channel = head * D + tl.arange(0, D)
             z = normalise(z, D)[0] * tl.load(gain + channel)[None, :] + tl.load(bias + channel)[None, :]
         if RESIDUAL:
-            z += own_q
+            z += load_tokens(queries, H * D, rows, D, BLOCK_T)
         store_tokens(y + at_token, H * D, rows, z, D, BLOCK_T)
 
 
 @triton.jit
 def read_block_backward(
-    n, w, fast, rest, g_fast, g_rest, at, beta, f, g_beta, g_f, MOMENTUM, HAS_MOMENTUM, HAS_REST,
-    NARROW, PRECISION,
+    n, w, STRIDE, rows, fast, rest, g_fast, g_rest, r, beta, f, g_beta, g_f, MOMENTUM, HAS_MOMENTUM,
+    HAS_REST, NARROW, D, PRECISION, BLOCK_T, BLOCK_R,
 ):
-    """Back through ``read_block`` of a block W, which was read as ``n W w^T``.
+    """Back through ``read_last`` (NARROW) or ``read_first`` of a block W, that is, ``n W w^T``.
 
-    That is, n is what the last layer saw and w the gradient of what it made of it; the first layer
-    lies on its side, so there n is that gradient and w the queries. Returns the gradient of n if
-    NARROW, else of w; ``g_beta`` and ``g_f`` with what is added. Those of W, S and M_0 are stored.
+    Of the last layer, n is what it saw and w the gradient of what it made of it; the first lies on
+    its side, so there n is that gradient and w the queries. Returns the gradient of n if NARROW,
+    else of w; ``g_beta`` and ``g_f`` with what is added. Those of W, S and M_0 are stored.
     """
-    tl.store(g_fast + at, dot(tl.trans(n * beta[:, None]), w, PRECISION))
-    W = tl.load(fast + at)
-    back = dot(w, tl.trans(W), PRECISION)
+    at = block_at(r, D, BLOCK_R)
+    back = project(w, STRIDE, rows, fast + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
     g_beta += tl.sum(back * n, 1)
-    g = beta[:, None] * (back if NARROW else dot(n, W, PRECISION))
+    g = beta[:, None] * (back if NARROW else dot(n, tl.load(fast + at), PRECISION))
+    own_w = load_tokens(w, STRIDE, rows, D, BLOCK_T)
+    tl.store(g_fast + at, dot(tl.trans(n * beta[:, None]), own_w, PRECISION))
     if HAS_MOMENTUM:
-        tl.store(g_fast + MOMENTUM + at, dot(tl.trans(n * f[:, None]), w, PRECISION))
-        S = tl.load(fast + MOMENTUM + at)
-        back = dot(w, tl.trans(S), PRECISION)
+        fast += MOMENTUM
+        back = project(w, STRIDE, rows, fast + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
         g_f += tl.sum(back * n, 1)
-        g += f[:, None] * (back if NARROW else dot(n, S, PRECISION))
+        g += f[:, None] * (back if NARROW else dot(n, tl.load(fast + at), PRECISION))
+        tl.store(g_fast + MOMENTUM + at, dot(tl.trans(n * f[:, None]), own_w, PRECISION))
     if HAS_REST:
-        M_0, lost = tl.load(rest + at), 1 - beta[:, None]
-        tl.store(g_rest + at, dot(tl.trans(n * lost), w, PRECISION))
-        back = dot(w, tl.trans(M_0), PRECISION)
+        lost = 1 - beta[:, None]
+        back = project(w, STRIDE, rows, rest + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
         g_beta -= tl.sum(back * n, 1)
-        g += lost * (back if NARROW else dot(n, M_0, PRECISION))
+        g += lost * (back if NARROW else dot(n, tl.load(rest + at), PRECISION))
+        tl.store(g_rest + at, dot(tl.trans(n * lost), own_w, PRECISION))
     return g, g_beta, g_f
 
 
@@ -313,77 +298,79 @@ def read_backward_kernel(
     beta, f, G = read_gates(*gates, HAS_MOMENTUM, BLOCK_T)
     now = fast + (i + 1) * row
 
-    own_q = load_tokens(q + at_token, H * D, rows, D, BLOCK_T)
-    own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
-    similar = dot(own_q, tl.trans(own_k), PRECISION)
-    own_scores = load_tile(scores, here, 0, BLOCK_T, BLOCK_T, BLOCK_T)
-    delta = load_tile(deltas, here, 0, D, BLOCK_T, D)
+    queries, keys, errors = q + at_token, k + at_token, deltas + here * BLOCK_T * D
+    inner, every = hidden + here * BLOCK_T * ROOM, (0, BLOCK_T)
 
     # Back through the norm, and through what was read of the tile's own tokens.
     g_z = load_tokens(g_y + at_token, H * D, rows, D, BLOCK_T)
+    g_products = y + here * BLOCK_T * D
     if HAS_NORM:
         channel = tl.arange(0, D)
-        n, s = normalise(load_tile(y, here, 0, D, BLOCK_T, D), D)
+        n, s = normalise(load_tokens(g_products, D, every, D, BLOCK_T), D)
         tl.store(g_gain + here * D + channel, tl.sum(g_z * n, 0))
         tl.store(g_bias + here * D + channel, tl.sum(g_z, 0))
         g_z = pull(g_z * tl.load(gain + head * D + channel)[None, :], n, s, D)
-    g_weighted = -dot(g_z, tl.trans(delta), PRECISION)
-    store_tile(g_delta, here, 0, -dot(tl.trans(own_scores * G), g_z, PRECISION), D, BLOCK_T, D)
-    g_scores = g_weighted * G
-
+    tl.debug_barrier()
+    store_tokens(g_products, D, every, g_z, D, BLOCK_T)
+    at_pair = here * BLOCK_T * BLOCK_T
+    own_scores = load_tokens(scores + at_pair, BLOCK_T, every, BLOCK_T, BLOCK_T)
+    own_g_delta = -dot(tl.trans(own_scores * G), g_z, PRECISION)
+    store_tokens(g_delta + here * BLOCK_T * D, D, every, own_g_delta, D, BLOCK_T)
+    tl.debug_barrier()
+    g_weighted = -compare(g_products, D, every, errors, D, every, D, PRECISION, BLOCK_T)
     own_g_G = g_weighted * own_scores
+    g_scores = g_weighted * G
 
     # Back through the last layer, then the first, block by block.
     g_beta = tl.zeros((BLOCK_T,), tl.float32)
     g_f = tl.zeros((BLOCK_T,), tl.float32)
     for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
-        a = load_tile(hidden, here, r, BLOCK_R, BLOCK_T, ROOM)
         if DEPTH == 1:
-            z_1 = load_tokens(q + at_token + r, H * D, rows, BLOCK_R, BLOCK_T)
+            z_1 = load_tokens(queries + r, H * D, rows, BLOCK_R, BLOCK_T)
             h = z_1
         else:
-            z_1 = load_tile(hidden, here, 2 * WIDTH + r, BLOCK_R, BLOCK_T, ROOM)
+            z_1 = load_tokens(inner + 2 * WIDTH + r, ROOM, every, BLOCK_R, BLOCK_T)
             h = act(z_1, GELU)
         g_h, g_beta, g_f = read_block_backward(
-            h, g_z, now + LAST, rest + LAST, g_fast + LAST, g_rest + LAST, block_at(r, D, BLOCK_R),
-            beta, f, g_beta, g_f, MOMENTUM, HAS_MOMENTUM, HAS_REST, True, PRECISION,
+            h, g_products, D, every, now + LAST, rest + LAST, g_fast + LAST, g_rest + LAST, r, beta, f,
+            g_beta, g_f, MOMENTUM, HAS_MOMENTUM, HAS_REST, True, D, PRECISION, BLOCK_T, BLOCK_R,
         )
-        g_h += dot(g_scores, a, PRECISION)
+        g_h += dot(g_scores, load_tokens(inner + r, ROOM, every, BLOCK_R, BLOCK_T), PRECISION)
         g_a = dot(tl.trans(g_scores), h, PRECISION)
-        store_tile(hidden, here, r, g_a, BLOCK_R, BLOCK_T, ROOM)
+        store_tokens(inner + r, ROOM, every, g_a, BLOCK_R, BLOCK_T)
         if DEPTH == 2:
             g_z_1 = g_h * act_slope(z_1, GELU)
-            store_tile(hidden, here, 2 * WIDTH + r, g_z_1, BLOCK_R, BLOCK_T, ROOM)
+            store_tokens(inner + 2 * WIDTH + r, ROOM, every, g_z_1, BLOCK_R, BLOCK_T)
         else:
             if RESIDUAL:
                 g_h += load_tokens(g_y + at_token + r, H * D, rows, BLOCK_R, BLOCK_T)
             store_tokens(g_q + at_token + r, H * D, rows, g_h, BLOCK_R, BLOCK_T)
     if DEPTH == 2:
         tl.debug_barrier()
-        own_q = load_tokens(q + at_token, H * D, rows, D, BLOCK_T)
-        own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
+        similar = compare(queries, H * D, rows, keys, H * D, rows, D, PRECISION, BLOCK_T)
         own_g_q = tl.zeros((BLOCK_T, D), tl.float32)
         g_attention = tl.zeros((BLOCK_T, BLOCK_T), tl.float32)
         for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
-            g_z_1 = load_tile(hidden, here, 2 * WIDTH + r, BLOCK_R, BLOCK_T, ROOM)
-            delta_1 = load_tile(hidden, here, WIDTH + r, BLOCK_R, BLOCK_T, ROOM)
+            g_z_1 = load_tokens(inner + 2 * WIDTH + r, ROOM, every, BLOCK_R, BLOCK_T)
+            delta_1 = load_tokens(inner + WIDTH + r, ROOM, every, BLOCK_R, BLOCK_T)
             g_attention -= dot(g_z_1, tl.trans(delta_1), PRECISION)
             g_delta_1 = -dot(tl.trans(similar * G), g_z_1, PRECISION)
-            store_tile(hidden, here, WIDTH + r, g_delta_1, BLOCK_R, BLOCK_T, ROOM)
+            store_tokens(inner + WIDTH + r, ROOM, every, g_delta_1, BLOCK_R, BLOCK_T)
             g_own_q, g_beta, g_f = read_block_backward(
-                g_z_1, own_q, now, rest, g_fast, g_rest, block_at(r, D, BLOCK_R), beta, f, g_beta,
-                g_f, MOMENTUM, HAS_MOMENTUM, HAS_REST, False, PRECISION,
+                g_z_1, queries, H * D, rows, now, rest, g_fast, g_rest, r, beta, f, g_beta, g_f,
+                MOMENTUM, HAS_MOMENTUM, HAS_REST, False, D, PRECISION, BLOCK_T, BLOCK_R,
             )
             own_g_q += g_own_q
         own_g_G += g_attention * similar
         g_similar = g_attention * G
-        own_g_q += dot(g_similar, own_k, PRECISION)
+        own_g_q += dot(g_similar, load_tokens(keys, H * D, rows, D, BLOCK_T), PRECISION)
         if RESIDUAL:
             own_g_q += load_tokens(g_y + at_token, H * D, rows, D, BLOCK_T)
         store_tokens(g_q + at_token, H * D, rows, own_g_q, D, BLOCK_T)
+        own_q = load_tokens(queries, H * D, rows, D, BLOCK_T)
         own_g_k = dot(tl.trans(g_similar), own_q, PRECISION)
         store_tokens(g_k + at_token, H * D, rows, own_g_k, D, BLOCK_T)
-    store_tile(g_G, here, 0, own_g_G, BLOCK_T, BLOCK_T, BLOCK_T)
+    store_tokens(g_G + at_pair, BLOCK_T, every, own_g_G, BLOCK_T, BLOCK_T)
     t = tl.arange(0, BLOCK_T)
     tl.store(g_read + here * 2 * BLOCK_T + t, g_beta)
     tl.store(g_read + here * 2 * BLOCK_T + BLOCK_T + t, g_f)

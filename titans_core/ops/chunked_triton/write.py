@@ -19,11 +19,10 @@ from titans_core.ops.chunked_triton.pieces import (
     dot,
     key_block,
     key_product,
-    load_tile,
     load_tokens,
     locate,
     place,
-    store_tile,
+    project,
     store_tokens,
     surprise,
     surprise_backward,
@@ -112,28 +111,32 @@ def write_kernel(
         )
         in_M, in_S, ends = write_gates(*gates, HAS_MOMENTUM, BLOCK_T)
         anchor, now = fast + opened * row, fast + (i + 1) * row
-        own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
+        keys, errors = k + at_token, deltas + (i * tl.num_programs(0) + memory) * BLOCK_T * D
 
         z = key_product(
-            k + at_token, own_k, anchor, H * D, rows, D, WIDTH, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+            keys, H * D, rows, anchor, D, WIDTH, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
         )
+        own_k = load_tokens(keys, H * D, rows, D, BLOCK_T)
         own_v = load_tokens(v + at_token, H * D, rows, D, BLOCK_T)
         delta = surprise(
             z, own_k, own_v, gain + head * D, bias + head * D, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D
         )[1]
-        store_tile(deltas, i * tl.num_programs(0) + memory, 0, delta, D, BLOCK_T, D)
+        store_tokens(errors, D, (0, BLOCK_T), delta, D, BLOCK_T)
+        tl.debug_barrier()
 
         for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
-            z_1, a = key_block(
-                k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
-            )
+            z_1, a = key_block(keys, H * D, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)
             at = block_at(r, D, BLOCK_R)
             if DEPTH == 2:
-                delta_1 = delta_block(delta, z_1, anchor + LAST, r, D, DEPTH, GELU, PRECISION, BLOCK_R)[1]
+                delta_1 = delta_block(
+                    errors, z_1, anchor + LAST, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+                )[1]
+                own_k = load_tokens(keys, H * D, rows, D, BLOCK_T)
                 write_block(
                     delta_1, own_k, now, now + row, rest, at, in_M, in_S, ends, MOMENTUM,
                     HAS_MOMENTUM, HAS_REST, PRECISION,
                 )
+            delta = load_tokens(errors, D, (0, BLOCK_T), D, BLOCK_T)
             write_block(
                 a, delta, now + LAST, now + row + LAST, rest + LAST, at, in_M, in_S, ends, MOMENTUM,
                 HAS_MOMENTUM, HAS_REST, PRECISION,
@@ -148,26 +151,31 @@ def add(into, x):
 
 @triton.jit
 def write_block_backward(
-    a, delta, g_fast, g_start, at, in_M, in_S, ends, g_in_M, g_in_S, MOMENTUM, HAS_MOMENTUM, PRECISION
+    a, delta, STRIDE, rows, g_fast, g_start, r, in_M, in_S, ends, g_in_M, g_in_S, MOMENTUM,
+    HAS_MOMENTUM, D, PRECISION, BLOCK_T, BLOCK_R,
 ):
     """Back through ``write_block``: from the gradients at a tile's end to those at its start.
 
     Returns gradients of a and delta, and ``g_in_M`` and ``g_in_S`` with what is added.
     """
     beta, f, m = ends
-    g_W = tl.load(g_fast + at)
-    add(g_start + at, beta * g_W)
-    written = dot(delta, tl.trans(g_W), PRECISION)
+    at = block_at(r, D, BLOCK_R)
+    written = project(delta, STRIDE, rows, g_fast + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
     g_a = -in_M[:, None] * written
     g_in_M -= tl.sum(written * a, 1)
+    g_W = tl.load(g_fast + at)
     g_delta = -in_M[:, None] * dot(a, g_W, PRECISION)
+    add(g_start + at, beta * g_W)
     if HAS_MOMENTUM:
-        g_S = tl.load(g_fast + MOMENTUM + at)
-        add(g_start + MOMENTUM + at, m * g_S + f * g_W)
-        written = dot(delta, tl.trans(g_S), PRECISION)
+        add(g_start + MOMENTUM + at, f * g_W)
+        written = project(
+            delta, STRIDE, rows, g_fast + MOMENTUM + r * D, D, PRECISION, BLOCK_T, BLOCK_R
+        )
         g_a -= in_S[:, None] * written
         g_in_S -= tl.sum(written * a, 1)
+        g_S = tl.load(g_fast + MOMENTUM + at)
         g_delta -= in_S[:, None] * dot(a, g_S, PRECISION)
+        add(g_start + MOMENTUM + at, m * g_S)
     return g_a, g_delta, g_in_M, g_in_S
 
 
@@ -251,86 +259,88 @@ def write_backward_kernel(
         in_M, in_S, ends = write_gates(*gates, HAS_MOMENTUM, BLOCK_T)
         anchor, g_end, g_start = fast + opened * row, g_fast + (i + 1) * row, g_fast + i * row
 
+        keys, errors = k + at_token, deltas + here * BLOCK_T * D
+        inner, every = hidden + here * BLOCK_T * ROOM, (0, BLOCK_T)
+
         # Back through writing, and through the propagated error.
-        own_g_delta = load_tile(g_delta, here, 0, D, BLOCK_T, D)
+        own_g_delta = load_tokens(g_delta + here * BLOCK_T * D, D, every, D, BLOCK_T)
         own_g_k = tl.zeros((BLOCK_T, D), tl.float32)
         g_in_M = tl.zeros((BLOCK_T,), tl.float32)
         g_in_S = tl.zeros((BLOCK_T,), tl.float32)
         for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
-            own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
-            a = key_block(
-                k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
-            )[1]
+            a = key_block(keys, H * D, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)[1]
             g_a, g_written, g_in_M, g_in_S = write_block_backward(
-                a, load_tile(deltas, here, 0, D, BLOCK_T, D), g_end + LAST, g_start + LAST,
-                block_at(r, D, BLOCK_R), in_M, in_S, ends, g_in_M, g_in_S, MOMENTUM, HAS_MOMENTUM,
-                PRECISION,
+                a, errors, D, every, g_end + LAST, g_start + LAST, r, in_M, in_S, ends, g_in_M, g_in_S,
+                MOMENTUM, HAS_MOMENTUM, D, PRECISION, BLOCK_T, BLOCK_R,
             )
             own_g_delta += g_written
-            g_a += load_tile(hidden, here, r, BLOCK_R, BLOCK_T, ROOM)
-            store_tile(hidden, here, r, g_a, BLOCK_R, BLOCK_T, ROOM)
+            g_a += load_tokens(inner + r, ROOM, every, BLOCK_R, BLOCK_T)
+            store_tokens(inner + r, ROOM, every, g_a, BLOCK_R, BLOCK_T)
         if DEPTH == 2:
             tl.debug_barrier()
             for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
-                own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
-                delta = load_tile(deltas, here, 0, D, BLOCK_T, D)
                 z_1 = key_block(
-                    k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
+                    keys, H * D, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
                 )[0]
                 pulled, delta_1 = delta_block(
-                    delta, z_1, anchor + LAST, r, D, DEPTH, GELU, PRECISION, BLOCK_R
+                    errors, z_1, anchor + LAST, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
                 )
-                at = block_at(r, D, BLOCK_R)
                 g_delta_1, g_written, g_in_M, g_in_S = write_block_backward(
-                    delta_1, own_k, g_end, g_start, at, in_M, in_S, ends, g_in_M, g_in_S, MOMENTUM,
-                    HAS_MOMENTUM, PRECISION,
+                    delta_1, keys, H * D, rows, g_end, g_start, r, in_M, in_S, ends, g_in_M, g_in_S,
+                    MOMENTUM, HAS_MOMENTUM, D, PRECISION, BLOCK_T, BLOCK_R,
                 )
                 own_g_k += g_written
-                g_delta_1 += load_tile(hidden, here, WIDTH + r, BLOCK_R, BLOCK_T, ROOM)
+                g_delta_1 += load_tokens(inner + WIDTH + r, ROOM, every, BLOCK_R, BLOCK_T)
                 # delta_1 = (delta W^T) act'(z_1)
                 slope = act_slope(z_1, GELU)
-                g_z_1 = load_tile(hidden, here, r, BLOCK_R, BLOCK_T, ROOM) * slope
+                g_z_1 = load_tokens(inner + r, ROOM, every, BLOCK_R, BLOCK_T) * slope
                 g_z_1 += g_delta_1 * pulled * act_bend(z_1, GELU)
-                store_tile(hidden, here, r, g_z_1, BLOCK_R, BLOCK_T, ROOM)
-                own_g_delta += dot(g_delta_1 * slope, tl.load(anchor + LAST + at), PRECISION)
-                add(g_anchor + LAST + at, dot(tl.trans(g_delta_1 * slope), delta, PRECISION))
+                store_tokens(inner + r, ROOM, every, g_z_1, BLOCK_R, BLOCK_T)
+                at, g_delta_1 = block_at(r, D, BLOCK_R), g_delta_1 * slope
+                own_g_delta += dot(g_delta_1, tl.load(anchor + LAST + at), PRECISION)
+                delta = load_tokens(errors, D, every, D, BLOCK_T)
+                add(g_anchor + LAST + at, dot(tl.trans(g_delta_1), delta, PRECISION))
         t = tl.arange(0, BLOCK_T)
         tl.store(g_write + here * 2 * BLOCK_T + t, g_in_M)
         tl.store(g_write + here * 2 * BLOCK_T + BLOCK_T + t, g_in_S)
         tl.store(lost + here, 1 - ends[0])
-        tl.debug_barrier()
 
         # Back through the surprise, the last layer to the first.
-        own_k = load_tokens(k + at_token, H * D, rows, D, BLOCK_T)
+        own_k = load_tokens(keys, H * D, rows, D, BLOCK_T)
         own_v = load_tokens(v + at_token, H * D, rows, D, BLOCK_T)
-        z = load_tile(products, here, 0, D, BLOCK_T, D)
+        z = load_tokens(products + here * BLOCK_T * D, D, every, D, BLOCK_T)
         g_z, g_answer, g_own_gain = surprise_backward(
             own_g_delta, z, own_k, own_v, gain + head * D, bias + head * D, huber, HAS_NORM, RESIDUAL,
             HAS_HUBER, D,
         )
+        g_products = g_delta + here * BLOCK_T * D
+        store_tokens(g_products, D, every, g_z, D, BLOCK_T)
         if HAS_NORM:
             add(g_gain + memory * D + tl.arange(0, D), g_own_gain)
             add(g_bias + memory * D + tl.arange(0, D), tl.sum(g_answer, 0))
         store_tokens(g_v + at_token, H * D, rows, -g_answer, D, BLOCK_T)
         if RESIDUAL:
             own_g_k += g_answer
+        tl.debug_barrier()
         for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
-            z_1, a = key_block(
-                k + at_token, own_k, anchor, r, H * D, rows, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
-            )
+            z_1, a = key_block(keys, H * D, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)
             at = block_at(r, D, BLOCK_R)
-            g_a = dot(g_z, tl.trans(tl.load(anchor + LAST + at)), PRECISION)
+            g_z = load_tokens(g_products, D, every, D, BLOCK_T)
             add(g_anchor + LAST + at, dot(tl.trans(a), g_z, PRECISION))
-            g_through = load_tile(hidden, here, r, BLOCK_R, BLOCK_T, ROOM)
+            g_a = project(
+                g_products, D, every, anchor + LAST + r * D, D, PRECISION, BLOCK_T, BLOCK_R
+            )
+            g_through = load_tokens(inner + r, ROOM, every, BLOCK_R, BLOCK_T)
             if DEPTH == 1:
-                store_tile(hidden, here, r, g_through + g_a, BLOCK_R, BLOCK_T, ROOM)
+                store_tokens(inner + r, ROOM, every, g_through + g_a, BLOCK_R, BLOCK_T)
             else:
                 g_z_1 = g_through + g_a * act_slope(z_1, GELU)
                 own_g_k += dot(g_z_1, tl.load(anchor + at), PRECISION)
+                own_k = load_tokens(keys, H * D, rows, D, BLOCK_T)
                 add(g_anchor + at, dot(tl.trans(g_z_1), own_k, PRECISION))
         tl.debug_barrier()
         if DEPTH == 1:
-            own_g_k += load_tile(hidden, here, 0, D, BLOCK_T, D)
+            own_g_k += load_tokens(inner, ROOM, every, D, BLOCK_T)
         else:
             own_g_k += load_tokens(g_k + at_token, H * D, rows, D, BLOCK_T)
         store_tokens(g_k + at_token, H * D, rows, own_g_k, D, BLOCK_T)

@@ -1,11 +1,14 @@
-"""Which tiles the kernels take: sizes that fit on the chip. They never change the result."""
+"""Tiles of the kernels: sizes at which nothing is spilled. They never change the result.
+
+``docs/kernels.md`` has what the compiler makes of each; ``make kernels`` writes it.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-DIMS = (16, 32, 64, 128)
-"""Channels of a head that there are kernels for."""
+BLOCK_T = 16
+"""Tokens of a tile: the least that a tensor core takes, as registers are what is scarce."""
 
 
 class Blocks(NamedTuple):
@@ -13,20 +16,16 @@ class Blocks(NamedTuple):
 
     Parameters
     ----------
-    tokens : int
-        BLOCK_T, tokens of a tile.
     rows : int
-        BLOCK_R, rows of the last layer's weights that are taken at once.
+        BLOCK_R, hidden units of the memory that are taken at once.
     warps : int
     """
 
-    tokens: int
     rows: int
     warps: int
 
 
-def blocks(dim: int, width: int, chunk_size: int) -> Blocks:
-    """For heads of ``dim`` channels and a memory whose last layer sees ``width``."""
-    tokens = 16 if chunk_size <= 16 else 32
-    rows = 32 if width % 32 == 0 else 16
-    return Blocks(tokens, rows, 8 if dim == 128 else 4)
+def blocks(kernel: str, dim: int, precision: str) -> Blocks:
+    """For a kernel by its name and heads of ``dim`` channels."""
+    del kernel, precision
+    return Blocks(min(dim, 32), 8 if dim == 128 else 4)

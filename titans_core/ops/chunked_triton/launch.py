@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from titans_core.ops.chunked_triton.blocks import blocks
+from titans_core.ops.chunked_triton.blocks import BLOCK_T, blocks
 from titans_core.ops.chunked_triton.pieces import INTERPRETED
 
 TENSORS = ("q", "k", "v", "theta", "eta", "alpha", "write", "rest", "gain", "bias")
@@ -44,11 +44,10 @@ class Launch:
         _, time, heads, self.dim = q.shape
         self.memories, parts, depth, size = shape
         self._width = size // self.dim
-        self.block = blocks(self.dim, self._width, form.chunk_size)
-        per_chunk = -(-form.chunk_size // self.block.tokens)
-        before, position = form.offset // self.block.tokens, form.offset + time - 1
+        per_chunk = -(-form.chunk_size // BLOCK_T)
+        before, position = form.offset // BLOCK_T, form.offset + time - 1
         chunk, within = position // form.chunk_size, position % form.chunk_size
-        self.tiles = chunk * per_chunk + within // self.block.tokens - before + 1
+        self.tiles = chunk * per_chunk + within // BLOCK_T - before + 1
         self.opened = 0 if chunk == 0 else 1 + chunk * per_chunk - before
         """The row of ``fast`` with the anchor of the last token."""
         self._device = q.device
@@ -76,22 +75,23 @@ class Launch:
             "RESIDUAL": form.residual,
             "GELU": form.activation == "gelu",
             "PRECISION": "bf16" if q.dtype == torch.bfloat16 and not INTERPRETED else "tf32x3",
-            "BLOCK_T": self.block.tokens,
-            "BLOCK_R": self.block.rows,
+            "BLOCK_T": BLOCK_T,
         }
 
     def room(self, width: int) -> Tensor:
         """``(tiles, N, BLOCK_T, width)`` in float32, uninitialised."""
-        shape = (self.tiles, self.memories, self.block.tokens, width)
+        shape = (self.tiles, self.memories, BLOCK_T, width)
         return torch.empty(shape, dtype=torch.float32, device=self._device)
 
     def __call__(
         self, kernel: Any, programs: int, keep: bool = False, **tensors: Tensor
     ) -> None:
         """Start a kernel. What is None it does not touch, but its addresses are computed."""
-        known = {**self.tensors, **tensors, **self._numbers, **self._constants, "KEEP": keep}
+        block = blocks(kernel.__name__, self.dim, self._constants["PRECISION"])
+        known = {**self.tensors, **tensors, **self._numbers, **self._constants}
+        known |= {"KEEP": keep, "BLOCK_R": min(block.rows, self._width)}
         unused = self.tensors["theta"]
         arguments = {
             name: unused if known.get(name) is None else known[name] for name in kernel.arg_names
         }
-        kernel[(programs,)](**arguments, num_warps=self.block.warps, num_stages=1)
+        kernel[(programs,)](**arguments, num_warps=block.warps, num_stages=1)

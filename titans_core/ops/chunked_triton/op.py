@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from titans_core.ops.chunked_triton.blocks import BLOCK_T
 from titans_core.ops.chunked_triton.launch import Form, Launch
 from titans_core.ops.chunked_triton.gates import gates_backward_kernel
 from titans_core.ops.chunked_triton.read import read_backward_kernel, read_kernel
@@ -91,15 +92,17 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
     fast, g_y, g_end, g_opened = args[10:14]
     launch = Launch(args[:10], fast.shape[1:], Form(*args[14:]))
     n, parts, layers, size = g_end.shape
-    width, tiles, block = size // launch.dim, launch.tiles, launch.block.tokens
+    width, tiles = size // launch.dim, launch.tiles
     names = ("g_q", "g_k", "g_v", "g_theta", "g_eta", "g_alpha")
     g_tokens = dict(zip(names, _like(args[:6], g_end), strict=True))
+    if layers == 1:  # for two, the first kernel begins with it
+        g_tokens["g_k"].zero_()
     has_rest, has_norm = args[7] is not None, args[8] is not None
     kept = {
         "products": launch.room(launch.dim),
         "deltas": launch.room(launch.dim),
         "hidden": launch.room((2 * layers - 1) * width),
-        "scores": launch.room(block),
+        "scores": launch.room(BLOCK_T),
         "y": launch.room(launch.dim),
     }
     launch(read_kernel, tiles * n, keep=True, fast=fast, **kept)
@@ -108,7 +111,7 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
     g_anchor = g_opened.clone(memory_format=torch.contiguous_format)
     g_rest = fast.new_empty(tiles, n, layers, size) if has_rest else fast.new_empty(0)
     g_norm = fast.new_empty(2, tiles, n, launch.dim if has_norm else 0)
-    g_G, g_read, g_write = launch.room(block), launch.room(2), launch.room(2)
+    g_G, g_read, g_write = launch.room(BLOCK_T), launch.room(2), launch.room(2)
     lost = fast.new_empty(tiles, n)
     launch(
         read_backward_kernel,

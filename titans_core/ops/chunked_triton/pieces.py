@@ -171,6 +171,19 @@ def store_tokens(x, STRIDE, rows, values, COLUMNS: tl.constexpr, BLOCK_T: tl.con
     tl.store(x + at, values.to(x.dtype.element_ty), real(rows, BLOCK_T)[:, None])
 
 
+@triton.jit
+def add(into, x):
+    tl.store(into, tl.load(into) + x)
+
+
+@triton.jit
+def add_tokens(x, STRIDE, rows, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
+    """Sums over blocks are kept in memory: registers are what is scarce."""
+    at = tl.arange(0, BLOCK_T)[:, None] * STRIDE + tl.arange(0, COLUMNS)[None, :]
+    here = real(rows, BLOCK_T)[:, None]
+    tl.store(x + at, tl.load(x + at, here, 0.0) + values, here)
+
+
 # Blocks: BLOCK_R hidden units, which are rows of the last layer, and of the first, which lies on its
 # side. So for both a block W is (BLOCK_R, D), and no warp ever holds more than BLOCK_C of D channels
 # of a factor that is summed over

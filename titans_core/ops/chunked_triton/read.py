@@ -208,12 +208,14 @@ def read_block_backward(
         back = project(w, STRIDE, rows, fast + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
         g_f += tl.sum(back * n, 1)
         g += f[:, None] * (back if NARROW else dot(n, tl.load(fast + at), PRECISION))
+        own_w = load_tokens(w, STRIDE, rows, D, BLOCK_T)
         tl.store(g_fast + MOMENTUM + at, dot(tl.trans(n * f[:, None]), own_w, PRECISION))
     if HAS_REST:
         lost = 1 - beta[:, None]
         back = project(w, STRIDE, rows, rest + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
         g_beta -= tl.sum(back * n, 1)
         g += lost * (back if NARROW else dot(n, tl.load(rest + at), PRECISION))
+        own_w = load_tokens(w, STRIDE, rows, D, BLOCK_T)
         tl.store(g_rest + at, dot(tl.trans(n * lost), own_w, PRECISION))
     return g, g_beta, g_f
 

@@ -14,6 +14,8 @@ from titans_core.ops.chunked_triton.gates import load_gates, write_gates
 from titans_core.ops.chunked_triton.pieces import (
     act_bend,
     act_slope,
+    add,
+    add_tokens,
     block_at,
     delta_block,
     dot,
@@ -145,11 +147,6 @@ def write_kernel(
 
 
 @triton.jit
-def add(into, x):
-    tl.store(into, tl.load(into) + x)
-
-
-@triton.jit
 def write_block_backward(
     a, delta, STRIDE, rows, g_fast, g_start, r, in_M, in_S, ends, g_in_M, g_in_S, MOMENTUM,
     HAS_MOMENTUM, D, PRECISION, BLOCK_T, BLOCK_R,
@@ -263,8 +260,8 @@ def write_backward_kernel(
         inner, every = hidden + here * BLOCK_T * ROOM, (0, BLOCK_T)
 
         # Back through writing, and through the propagated error.
-        own_g_delta = load_tokens(g_delta + here * BLOCK_T * D, D, every, D, BLOCK_T)
-        own_g_k = tl.zeros((BLOCK_T, D), tl.float32)
+        g_errors = g_delta + here * BLOCK_T * D
+        g_keys = g_k + at_token
         g_in_M = tl.zeros((BLOCK_T,), tl.float32)
         g_in_S = tl.zeros((BLOCK_T,), tl.float32)
         for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
@@ -273,7 +270,7 @@ def write_backward_kernel(
                 a, errors, D, every, g_end + LAST, g_start + LAST, r, in_M, in_S, ends, g_in_M, g_in_S,
                 MOMENTUM, HAS_MOMENTUM, D, PRECISION, BLOCK_T, BLOCK_R,
             )
-            own_g_delta += g_written
+            add_tokens(g_errors, D, every, g_written, D, BLOCK_T)
             g_a += load_tokens(inner + r, ROOM, every, BLOCK_R, BLOCK_T)
             store_tokens(inner + r, ROOM, every, g_a, BLOCK_R, BLOCK_T)
         if DEPTH == 2:
@@ -289,7 +286,7 @@ def write_backward_kernel(
                     delta_1, keys, H * D, rows, g_end, g_start, r, in_M, in_S, ends, g_in_M, g_in_S,
                     MOMENTUM, HAS_MOMENTUM, D, PRECISION, BLOCK_T, BLOCK_R,
                 )
-                own_g_k += g_written
+                add_tokens(g_keys, H * D, rows, g_written, D, BLOCK_T)
                 g_delta_1 += load_tokens(inner + WIDTH + r, ROOM, every, BLOCK_R, BLOCK_T)
                 # delta_1 = (delta W^T) act'(z_1)
                 slope = act_slope(z_1, GELU)
@@ -297,7 +294,8 @@ def write_backward_kernel(
                 g_z_1 += g_delta_1 * pulled * act_bend(z_1, GELU)
                 store_tokens(inner + r, ROOM, every, g_z_1, BLOCK_R, BLOCK_T)
                 at, g_delta_1 = block_at(r, D, BLOCK_R), g_delta_1 * slope
-                own_g_delta += dot(g_delta_1, tl.load(anchor + LAST + at), PRECISION)
+                g_written = dot(g_delta_1, tl.load(anchor + LAST + at), PRECISION)
+                add_tokens(g_errors, D, every, g_written, D, BLOCK_T)
                 delta = load_tokens(errors, D, every, D, BLOCK_T)
                 add(g_anchor + LAST + at, dot(tl.trans(g_delta_1), delta, PRECISION))
         t = tl.arange(0, BLOCK_T)
@@ -306,6 +304,8 @@ def write_backward_kernel(
         tl.store(lost + here, 1 - ends[0])
 
         # Back through the surprise, the last layer to the first.
+        tl.debug_barrier()
+        own_g_delta = load_tokens(g_errors, D, every, D, BLOCK_T)
         own_k = load_tokens(keys, H * D, rows, D, BLOCK_T)
         own_v = load_tokens(v + at_token, H * D, rows, D, BLOCK_T)
         z = load_tokens(products + here * BLOCK_T * D, D, every, D, BLOCK_T)
@@ -313,14 +313,15 @@ def write_backward_kernel(
             own_g_delta, z, own_k, own_v, gain + head * D, bias + head * D, huber, HAS_NORM, RESIDUAL,
             HAS_HUBER, D,
         )
-        g_products = g_delta + here * BLOCK_T * D
+        g_products = g_errors  # which are read for the last time above
+        tl.debug_barrier()
         store_tokens(g_products, D, every, g_z, D, BLOCK_T)
         if HAS_NORM:
             add(g_gain + memory * D + tl.arange(0, D), g_own_gain)
             add(g_bias + memory * D + tl.arange(0, D), tl.sum(g_answer, 0))
         store_tokens(g_v + at_token, H * D, rows, -g_answer, D, BLOCK_T)
         if RESIDUAL:
-            own_g_k += g_answer
+            add_tokens(g_keys, H * D, rows, g_answer, D, BLOCK_T)
         tl.debug_barrier()
         for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
             z_1, a = key_block(keys, H * D, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)
@@ -332,19 +333,15 @@ def write_backward_kernel(
             )
             g_through = load_tokens(inner + r, ROOM, every, BLOCK_R, BLOCK_T)
             if DEPTH == 1:
-                store_tokens(inner + r, ROOM, every, g_through + g_a, BLOCK_R, BLOCK_T)
+                add_tokens(g_keys + r, H * D, rows, g_through + g_a, BLOCK_R, BLOCK_T)
             else:
                 g_z_1 = g_through + g_a * act_slope(z_1, GELU)
-                own_g_k += dot(g_z_1, tl.load(anchor + at), PRECISION)
+                g_written = dot(g_z_1, tl.load(anchor + at), PRECISION)
+                add_tokens(g_keys, H * D, rows, g_written, D, BLOCK_T)
                 own_k = load_tokens(keys, H * D, rows, D, BLOCK_T)
                 add(g_anchor + at, dot(tl.trans(g_z_1), own_k, PRECISION))
-        tl.debug_barrier()
-        if DEPTH == 1:
-            own_g_k += load_tokens(inner, ROOM, every, D, BLOCK_T)
-        else:
-            own_g_k += load_tokens(g_k + at_token, H * D, rows, D, BLOCK_T)
-        store_tokens(g_k + at_token, H * D, rows, own_g_k, D, BLOCK_T)
         if opened == i + 1:  # a chunk begins: its anchor is what this tile started with
+            tl.debug_barrier()
             for r in tl.range(0, DEPTH * WIDTH, BLOCK_R, disable_licm=True):
                 at = block_at(r, D, BLOCK_R)
                 add(g_start + at, tl.load(g_anchor + at))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from titans_core.ops.chunked_triton.pieces import dot, locate, real
+from titans_core.ops.chunked_triton.pieces import dot, locate, place, real
 
 # Added to a decay before its logarithm, which keeps value and gradient right where it is 0.
 TINY = tl.constexpr(1e-12)
@@ -82,23 +82,43 @@ def last(x, BLOCK_T: tl.constexpr):
 
 
 @triton.jit
-def write_gates(theta, eta, alpha, write, HAS_MOMENTUM, BLOCK_T: tl.constexpr):
-    """What is left at the tile's end: of each token's surprise in M and in S (the last rows of G and
-    E diag(theta)), and of the start in the end: of M in M, of S in M, of S in S.
+def gates_kernel(
+    theta,
+    eta,
+    alpha,
+    write,
+    shares,
+    ends,
+    T,
+    H,
+    tiles,
+    offset,
+    chunk_size,
+    HAS_MOMENTUM: tl.constexpr,
+    HAS_WRITE: tl.constexpr,
+    BLOCK_T: tl.constexpr,
+):
+    """What is left at a tile's end; one program per tile and memory.
+
+    ``shares``, ``(tiles, N, 2, BLOCK_T)``, is of each token's surprise in M and in S: the last rows of
+    G and of E diag(theta). ``ends``, ``(tiles, N, 3)``, is of M in M, of S in M, of S in S.
     """
-    log_keep = log_decay(1 - alpha)
-    beta = tl.sum(log_keep)
-    keep = tl.exp(beta - tl.cumsum(log_keep, 0))  # the last row of D
-    beta, f, m = tl.exp(beta), tl.exp(beta), tl.exp(beta)
-    in_M, in_S = keep * theta, theta
+    i, here, sample, head, _ = place(tiles, H)
+    begin, rows, _ = locate(i, T, offset, chunk_size, BLOCK_T)
+    first = sample * T + begin
+    at = first * H + head
+    gates = load_gates(
+        theta + at, eta + at, alpha + at, write + first, H, rows, HAS_MOMENTUM, HAS_WRITE, BLOCK_T
+    )
+    beta, f, G = read_gates(*gates, HAS_MOMENTUM, BLOCK_T)
+    t = tl.arange(0, BLOCK_T)
+    tl.store(shares + here * 2 * BLOCK_T + t, last(G, BLOCK_T))
+    tl.store(ends + here * 3, last(beta, BLOCK_T))
     if HAS_MOMENTUM:
-        log_carry = log_decay(eta)
-        E, start = decay_matrix(log_carry, BLOCK_T), tl.exp(tl.cumsum(log_carry, 0))
-        keep *= write
-        in_M = tl.sum(keep[:, None] * E, 0) * theta
-        in_S = last(E, BLOCK_T) * theta
-        f, m = tl.sum(keep * start), tl.exp(tl.sum(log_carry))
-    return in_M, in_S, (beta, f, m)
+        _, E, _, m = decays(gates[1], gates[2], HAS_MOMENTUM, BLOCK_T)
+        tl.store(shares + here * 2 * BLOCK_T + BLOCK_T + t, last(E, BLOCK_T) * gates[0])
+        tl.store(ends + here * 3 + 1, last(f, BLOCK_T))
+        tl.store(ends + here * 3 + 2, last(m, BLOCK_T))
 
 
 @triton.jit
@@ -128,10 +148,8 @@ def gates_backward_kernel(
     ``g_G`` is ``(tiles, N, BLOCK_T, BLOCK_T)``; ``g_read`` ``(tiles, N, 2, BLOCK_T)`` of beta and f;
     ``g_write`` ``(tiles, N, 2, BLOCK_T)`` of in_M and in_S; ``g_ends`` ``(tiles, N, 3)``.
     """
-    memories = tl.num_programs(0) // tiles
-    tile, memory = tl.program_id(0) // memories, tl.program_id(0) % memories
-    sample, head = (memory // H).to(tl.int64), memory % H
-    begin, rows, _ = locate(tile, T, offset, chunk_size, BLOCK_T)
+    i, here, sample, head, _ = place(tiles, H)
+    begin, rows, _ = locate(i, T, offset, chunk_size, BLOCK_T)
     first = sample * T + begin
     at = first * H + head
     own_theta, own_eta, own_alpha, own_write = load_gates(
@@ -139,7 +157,6 @@ def gates_backward_kernel(
     )
     t = tl.arange(0, BLOCK_T)
     end = t == BLOCK_T - 1
-    here = tl.program_id(0).to(tl.int64)
     g_read += here * 2 * BLOCK_T + t
     g_write += here * 2 * BLOCK_T + t
     g_ends += here * 3

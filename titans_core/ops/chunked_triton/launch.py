@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from titans_core.ops.chunked_triton.blocks import BLOCK_T, blocks
+from titans_core.ops.chunked_triton.gates import gates_kernel
 from titans_core.ops.chunked_triton.pieces import INTERPRETED
 
 TENSORS = ("q", "k", "v", "theta", "eta", "alpha", "write", "rest", "gain", "bias")
@@ -77,6 +78,12 @@ class Launch:
             "PRECISION": "bf16" if q.dtype == torch.bfloat16 and not INTERPRETED else "tf32x3",
             "BLOCK_T": BLOCK_T,
         }
+
+    def gates(self) -> dict[str, Tensor]:
+        """What gates leave at the end of each tile."""
+        found = {"shares": self.room(2), "ends": self.room(3)[:, :, 0].contiguous()}
+        self(gates_kernel, self.tiles * self.memories, **found)
+        return found
 
     def room(self, width: int) -> Tensor:
         """``(tiles, N, BLOCK_T, width)`` in float32, uninitialised."""

@@ -65,7 +65,7 @@ def memory_op(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     fast[0, :, 0], fast[1] = anchor, start
     deltas = launch.room(launch.dim)
     y = torch.empty_like(args[0], memory_format=torch.contiguous_format)
-    launch(write_kernel, len(start), fast=fast, deltas=deltas)
+    launch(write_kernel, len(start), fast=fast, deltas=deltas, **launch.gates())
     launch(read_kernel, launch.tiles * len(start), fast=fast, deltas=deltas, y=y)
     return y, fast[-1].clone(), fast[launch.opened, :, 0].clone(), fast
 
@@ -105,6 +105,7 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
         "scores": launch.room(BLOCK_T),
         "y": launch.room(launch.dim),
     }
+    gates = launch.gates()
     launch(read_kernel, tiles * n, keep=True, fast=fast, **kept)
     g_delta, g_fast = launch.room(launch.dim), fast.new_empty(tiles + 1, *g_end.shape)
     g_fast[-1] = g_end
@@ -112,7 +113,6 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
     g_rest = fast.new_empty(tiles, n, layers, size) if has_rest else fast.new_empty(0)
     g_norm = fast.new_empty(2, tiles, n, launch.dim if has_norm else 0)
     g_G, g_read, g_write = launch.room(BLOCK_T), launch.room(2), launch.room(2)
-    lost = fast.new_empty(tiles, n)
     launch(
         read_backward_kernel,
         tiles * n,
@@ -143,13 +143,14 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
         g_bias=g_bias,
         g_anchor=g_anchor,
         g_write=g_write,
-        lost=lost,
+        **gates,
     )
     rest = launch.tensors["rest"]
     g_ends = _of_ends(g_fast[1:], fast[1:-1], rest)
     if rest is not None:
-        g_rest = g_rest.sum(0) + torch.einsum("tn,tnls->nls", lost, g_fast[1:, :, 0])
-    gates = {name: g_tokens[name] for name in names[3:]}
+        g_rest = g_rest.sum(0) + torch.einsum(
+            "tn,tnls->nls", 1 - gates["ends"][..., 0], g_fast[1:, :, 0]
+        )
     launch(
         gates_backward_kernel,
         tiles * n,
@@ -157,7 +158,7 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
         g_read=g_read,
         g_write=g_write,
         g_ends=g_ends,
-        **gates,
+        **{name: g_tokens[name] for name in names[3:]},
     )
     slow = [_over_batch(x, present, len(args[0])) for x, present in ((g_rest, has_rest), (g_gain, has_norm), (g_bias, has_norm))]
     return (*g_tokens.values(), *slow, g_anchor, g_fast[0].clone())

@@ -142,10 +142,15 @@ def locate(i, T, offset, chunk_size, BLOCK_T: tl.constexpr):
 
 
 @triton.jit
-def place(memory, memories, H):
-    """A memory's index, sample and head, and how many there are; wide enough for large tensors."""
-    memory = memory.to(tl.int64)
-    return memory, memory // H, memory % H, memories.to(tl.int64)
+def place(tiles, H):
+    """A program's tile, its number, its sample and head, and how many memories there are.
+
+    There is one for each tile and memory, memories running first. Wide enough for large tensors.
+    """
+    here = tl.program_id(0).to(tl.int64)
+    memories = tl.num_programs(0) // tiles
+    i, memory = tl.program_id(0) // memories, here % memories
+    return i, here, memory // H, memory % H, memories.to(tl.int64)
 
 
 @triton.jit

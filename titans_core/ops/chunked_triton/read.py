@@ -106,15 +106,14 @@ def read_kernel(
     for two layers also the first one's deltas, and its products of queries; ``scores``; and, as
     ``y``, the last product of queries.
     """
-    here = tl.program_id(0).to(tl.int64)
-    memory, sample, head, row = place(tl.program_id(0) % (tl.num_programs(0) // tiles), tl.num_programs(0) // tiles, H)
-    i = tl.program_id(0) // (tl.num_programs(0) // tiles)
+    i, here, sample, head, memories = place(tiles, H)
     SIZE: tl.constexpr = D * WIDTH
     MOMENTUM: tl.constexpr = DEPTH * SIZE
     LAST: tl.constexpr = (DEPTH - 1) * SIZE
     ROOM: tl.constexpr = (2 * DEPTH - 1) * WIDTH
-    row *= (1 + HAS_MOMENTUM) * MOMENTUM
-    fast += memory * (1 + HAS_MOMENTUM) * MOMENTUM
+    STATE: tl.constexpr = (1 + HAS_MOMENTUM) * MOMENTUM
+    row = memories * STATE
+    fast += (sample * H + head) * STATE
     rest += head * MOMENTUM
     begin, rows, opened = locate(i, T, offset, chunk_size, BLOCK_T)
     first = sample * T + begin
@@ -271,16 +270,15 @@ def read_backward_kernel(
     start of each tile, ``g_rest`` ``(tiles, N, DEPTH, WIDTH D)`` those of M_0. ``g_gain`` and
     ``g_bias`` are ``(tiles, N, D)``; ``g_G`` and ``g_read`` are for ``gates_backward_kernel``.
     """
-    here = tl.program_id(0).to(tl.int64)
-    memory, sample, head, row = place(tl.program_id(0) % (tl.num_programs(0) // tiles), tl.num_programs(0) // tiles, H)
-    i = tl.program_id(0) // (tl.num_programs(0) // tiles)
+    i, here, sample, head, memories = place(tiles, H)
     SIZE: tl.constexpr = D * WIDTH
     MOMENTUM: tl.constexpr = DEPTH * SIZE
     LAST: tl.constexpr = (DEPTH - 1) * SIZE
-    row *= (1 + HAS_MOMENTUM) * MOMENTUM
-    fast += memory * (1 + HAS_MOMENTUM) * MOMENTUM
+    STATE: tl.constexpr = (1 + HAS_MOMENTUM) * MOMENTUM
+    row = memories * STATE
+    fast += (sample * H + head) * STATE
     rest += head * MOMENTUM
-    g_fast += here * (1 + HAS_MOMENTUM) * MOMENTUM
+    g_fast += here * STATE
     g_rest += here * MOMENTUM
     ROOM: tl.constexpr = (2 * DEPTH - 1) * WIDTH
     begin, rows, _ = locate(i, T, offset, chunk_size, BLOCK_T)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from titans_core.ops.chunked_triton.gates import load_gates, write_gates
 from titans_core.ops.chunked_triton.pieces import (
     act_bend,
     act_slope,
@@ -23,7 +22,6 @@ from titans_core.ops.chunked_triton.pieces import (
     key_product,
     load_tokens,
     locate,
-    place,
     project,
     store_tokens,
     surprise,
@@ -50,13 +48,23 @@ def write_block(
 
 
 @triton.jit
+def load_shares(shares, ends, here, HAS_MOMENTUM, BLOCK_T: tl.constexpr):
+    """What ``gates_kernel`` says of a tile: in_M, in_S and (beta, f, m) at its end."""
+    shares += here * 2 * BLOCK_T + tl.arange(0, BLOCK_T)
+    ends += here * 3
+    in_M, beta = tl.load(shares), tl.load(ends)
+    in_S, f, m = in_M, beta, beta
+    if HAS_MOMENTUM:
+        in_S, f, m = tl.load(shares + BLOCK_T), tl.load(ends + 1), tl.load(ends + 2)
+    return in_M, in_S, (beta, f, m)
+
+
+@triton.jit
 def write_kernel(
     k,
     v,
-    theta,
-    eta,
-    alpha,
-    write,
+    shares,
+    ends,
     rest,
     gain,
     bias,
@@ -72,7 +80,6 @@ def write_kernel(
     WIDTH: tl.constexpr,
     DEPTH: tl.constexpr,
     HAS_MOMENTUM: tl.constexpr,
-    HAS_WRITE: tl.constexpr,
     HAS_REST: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_HUBER: tl.constexpr,
@@ -89,31 +96,22 @@ def write_kernel(
     of two transposed; ``rest`` is ``(H, DEPTH, WIDTH D)``. WIDTH is that of the last layer's input.
     ``deltas``, ``(tiles, N, BLOCK_T, D)``, gets the errors propagated to the last layer.
     """
-    memory, sample, head, row = place(tl.program_id(0), tl.num_programs(0), H)
+    memory, memories = tl.program_id(0).to(tl.int64), tl.num_programs(0).to(tl.int64)
+    sample, head = memory // H, memory % H
     SIZE: tl.constexpr = D * WIDTH
     MOMENTUM: tl.constexpr = DEPTH * SIZE
     LAST: tl.constexpr = (DEPTH - 1) * SIZE
-    row *= (1 + HAS_MOMENTUM) * MOMENTUM
-    fast += memory * (1 + HAS_MOMENTUM) * MOMENTUM
+    STATE: tl.constexpr = (1 + HAS_MOMENTUM) * MOMENTUM
+    row = memories * STATE
+    fast += memory * STATE
     rest += head * MOMENTUM
     for i in tl.range(0, tiles, num_stages=1, disable_licm=True):
+        here = i * memories + memory
         begin, rows, opened = locate(i, T, offset, chunk_size, BLOCK_T)
-        first = sample * T + begin
-        at_gate, at_token = first * H + head, (first * H + head) * D
-        gates = load_gates(
-            theta + at_gate,
-            eta + at_gate,
-            alpha + at_gate,
-            write + first,
-            H,
-            rows,
-            HAS_MOMENTUM,
-            HAS_WRITE,
-            BLOCK_T,
-        )
-        in_M, in_S, ends = write_gates(*gates, HAS_MOMENTUM, BLOCK_T)
+        at_token = ((sample * T + begin) * H + head) * D
+        in_M, in_S, own_ends = load_shares(shares, ends, here, HAS_MOMENTUM, BLOCK_T)
         anchor, now = fast + opened * row, fast + (i + 1) * row
-        keys, errors = k + at_token, deltas + (i * tl.num_programs(0) + memory) * BLOCK_T * D
+        keys, errors = k + at_token, deltas + here * BLOCK_T * D
 
         z = key_product(
             keys, H * D, rows, anchor, D, WIDTH, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
@@ -135,12 +133,12 @@ def write_kernel(
                 )[1]
                 own_k = load_tokens(keys, H * D, rows, D, BLOCK_T)
                 write_block(
-                    delta_1, own_k, now, now + row, rest, at, in_M, in_S, ends, MOMENTUM,
+                    delta_1, own_k, now, now + row, rest, at, in_M, in_S, own_ends, MOMENTUM,
                     HAS_MOMENTUM, HAS_REST, PRECISION,
                 )
             delta = load_tokens(errors, D, (0, BLOCK_T), D, BLOCK_T)
             write_block(
-                a, delta, now + LAST, now + row + LAST, rest + LAST, at, in_M, in_S, ends, MOMENTUM,
+                a, delta, now + LAST, now + row + LAST, rest + LAST, at, in_M, in_S, own_ends, MOMENTUM,
                 HAS_MOMENTUM, HAS_REST, PRECISION,
             )
         tl.debug_barrier()  # the next tile begins with what other threads have stored
@@ -180,10 +178,8 @@ def write_block_backward(
 def write_backward_kernel(
     k,
     v,
-    theta,
-    eta,
-    alpha,
-    write,
+    shares,
+    ends,
     gain,
     bias,
     fast,
@@ -198,7 +194,6 @@ def write_backward_kernel(
     g_anchor,
     g_fast,
     g_write,
-    lost,
     T,
     H,
     tiles,
@@ -209,7 +204,6 @@ def write_backward_kernel(
     WIDTH: tl.constexpr,
     DEPTH: tl.constexpr,
     HAS_MOMENTUM: tl.constexpr,
-    HAS_WRITE: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_HUBER: tl.constexpr,
     RESIDUAL: tl.constexpr,
@@ -223,37 +217,25 @@ def write_backward_kernel(
     ``g_fast`` comes with the gradient of the last row of ``fast`` in its own last row, and gets
     those at the start of every tile. ``g_anchor`` ``(N, DEPTH, WIDTH D)`` comes with that of the last
     chunk's anchor and leaves with that of row 0. ``g_gain`` and ``g_bias`` ``(N, D)`` are added to.
-    ``g_write`` ``(tiles, N, 2, BLOCK_T)`` is for ``gates_backward_kernel``, ``lost`` ``(tiles, N)``
-    what of the weights is forgotten in a tile.
+    ``g_write`` ``(tiles, N, 2, BLOCK_T)`` is for ``gates_backward_kernel``.
     """
-    memory, sample, head, row = place(tl.program_id(0), tl.num_programs(0), H)
-    memories = row
+    memory, memories = tl.program_id(0).to(tl.int64), tl.num_programs(0).to(tl.int64)
+    sample, head = memory // H, memory % H
     SIZE: tl.constexpr = D * WIDTH
     MOMENTUM: tl.constexpr = DEPTH * SIZE
     LAST: tl.constexpr = (DEPTH - 1) * SIZE
     ROOM: tl.constexpr = (2 * DEPTH - 1) * WIDTH
-    row *= (1 + HAS_MOMENTUM) * MOMENTUM
-    fast += memory * (1 + HAS_MOMENTUM) * MOMENTUM
-    g_fast += memory * (1 + HAS_MOMENTUM) * MOMENTUM
+    STATE: tl.constexpr = (1 + HAS_MOMENTUM) * MOMENTUM
+    row = memories * STATE
+    fast += memory * STATE
+    g_fast += memory * STATE
     g_anchor += memory * MOMENTUM
     for back in tl.range(0, tiles, num_stages=1, disable_licm=True):
         i = tiles - 1 - back
         here = i * memories + memory
         begin, rows, opened = locate(i, T, offset, chunk_size, BLOCK_T)
-        first = sample * T + begin
-        at_gate, at_token = first * H + head, (first * H + head) * D
-        gates = load_gates(
-            theta + at_gate,
-            eta + at_gate,
-            alpha + at_gate,
-            write + first,
-            H,
-            rows,
-            HAS_MOMENTUM,
-            HAS_WRITE,
-            BLOCK_T,
-        )
-        in_M, in_S, ends = write_gates(*gates, HAS_MOMENTUM, BLOCK_T)
+        at_token = ((sample * T + begin) * H + head) * D
+        in_M, in_S, own_ends = load_shares(shares, ends, here, HAS_MOMENTUM, BLOCK_T)
         anchor, g_end, g_start = fast + opened * row, g_fast + (i + 1) * row, g_fast + i * row
 
         keys, errors = k + at_token, deltas + here * BLOCK_T * D
@@ -267,7 +249,7 @@ def write_backward_kernel(
         for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
             a = key_block(keys, H * D, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)[1]
             g_a, g_written, g_in_M, g_in_S = write_block_backward(
-                a, errors, D, every, g_end + LAST, g_start + LAST, r, in_M, in_S, ends, g_in_M, g_in_S,
+                a, errors, D, every, g_end + LAST, g_start + LAST, r, in_M, in_S, own_ends, g_in_M, g_in_S,
                 MOMENTUM, HAS_MOMENTUM, D, PRECISION, BLOCK_T, BLOCK_R,
             )
             add_tokens(g_errors, D, every, g_written, D, BLOCK_T)
@@ -283,7 +265,7 @@ def write_backward_kernel(
                     errors, z_1, anchor + LAST, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R
                 )
                 g_delta_1, g_written, g_in_M, g_in_S = write_block_backward(
-                    delta_1, keys, H * D, rows, g_end, g_start, r, in_M, in_S, ends, g_in_M, g_in_S,
+                    delta_1, keys, H * D, rows, g_end, g_start, r, in_M, in_S, own_ends, g_in_M, g_in_S,
                     MOMENTUM, HAS_MOMENTUM, D, PRECISION, BLOCK_T, BLOCK_R,
                 )
                 add_tokens(g_keys, H * D, rows, g_written, D, BLOCK_T)
@@ -301,7 +283,6 @@ def write_backward_kernel(
         t = tl.arange(0, BLOCK_T)
         tl.store(g_write + here * 2 * BLOCK_T + t, g_in_M)
         tl.store(g_write + here * 2 * BLOCK_T + BLOCK_T + t, g_in_S)
-        tl.store(lost + here, 1 - ends[0])
 
         # Back through the surprise, the last layer to the first.
         tl.debug_barrier()

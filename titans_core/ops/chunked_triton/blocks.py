@@ -10,6 +10,9 @@ from typing import NamedTuple
 BLOCK_T = 16
 """Tokens of a tile: the least that a tensor core takes, as registers are what is scarce."""
 
+# The compiler, left alone, would rather spill a few registers than run fewer programs at a time.
+LAUNCH = {"num_stages": 1, "maxnreg": 255}
+
 
 class Blocks(NamedTuple):
     """Tile of a kernel.
@@ -27,5 +30,6 @@ class Blocks(NamedTuple):
 
 def blocks(kernel: str, dim: int, precision: str) -> Blocks:
     """For a kernel by its name and heads of ``dim`` channels."""
-    del kernel, precision
-    return Blocks(min(dim, 32), 8 if dim == 128 else 4)
+    del precision
+    wide = kernel in ("write_kernel", "write_backward_kernel") and dim >= 64
+    return Blocks(32 if wide else 16, 8 if dim == 128 else 4)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from titans_core.ops.chunked_triton.blocks import BLOCK_T, blocks
+from titans_core.ops.chunked_triton.blocks import BLOCK_T, LAUNCH, blocks
 from titans_core.ops.chunked_triton.gates import gates_kernel
 from titans_core.ops.chunked_triton.pieces import INTERPRETED
 
@@ -96,9 +96,9 @@ class Launch:
         """Start a kernel. What is None it does not touch, but its addresses are computed."""
         block = blocks(kernel.__name__, self.dim, self._constants["PRECISION"])
         known = {**self.tensors, **tensors, **self._numbers, **self._constants}
-        known |= {"KEEP": keep, "BLOCK_R": min(block.rows, self._width)}
+        known |= {"KEEP": keep, "BLOCK_R": block.rows if self._width % block.rows == 0 else 16}
         unused = self.tensors["theta"]
         arguments = {
             name: unused if known.get(name) is None else known[name] for name in kernel.arg_names
         }
-        kernel[(programs,)](**arguments, num_warps=block.warps, num_stages=1)
+        kernel[(programs,)](**arguments, num_warps=block.warps, **LAUNCH)

@@ -1,0 +1,148 @@
+"""Every Triton kernel that the dispatcher can pick is healthy: compiled without a GPU, nothing spilled.
+
+    python benchmarks/kernel_resources.py            # also writes docs/kernels.md; make kernels
+    python benchmarks/kernel_resources.py --json     # prints rows instead, for the tests
+
+For heads of 16 to 128 channels, memories of depth 1 and 2 (expansion 2), float32 and bfloat16, on
+sm_80 (A100) and sm_90 (H100, H200), with every option on: momentum, forgetting to M_0, norm,
+residual, Huber's loss, write mask. Claims: no instruction spills, no stack; shared memory within
+163 KiB (sm_80) and 227 KiB (sm_90); products on tensor cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+os.environ.pop("TRITON_INTERPRET", None)  # before triton looks: an interpreted kernel has no code
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+
+import triton
+from _kernel_resources import resources
+
+from titans_core.ops.chunked_triton.blocks import BLOCK_T, LAUNCH, blocks
+from titans_core.ops.chunked_triton.gates import gates_backward_kernel, gates_kernel
+from titans_core.ops.chunked_triton.read import read_backward_kernel, read_kernel
+from titans_core.ops.chunked_triton.write import write_backward_kernel, write_kernel
+from titans_core.ops.triton_support import TRITON_DIMS
+
+DOC = Path(__file__).parent.parent / "docs" / "kernels.md"
+KERNELS = (write_kernel, read_kernel, read_backward_kernel, write_backward_kernel)
+GATES = (gates_kernel, gates_backward_kernel)  # they see no channels and no memory
+CAPABILITIES = (80, 90)
+PRECISIONS = {"float32": "tf32x3", "bfloat16": "bf16"}
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
+
+Case = tuple[Any, str, int, int, int]  # kernel, dtype, channels, depth, capability
+
+
+def cases(dims: tuple[int, ...] = TRITON_DIMS) -> Iterator[Case]:
+    for capability in CAPABILITIES:
+        yield from ((kernel, "float32", 16, 1, capability) for kernel in GATES)
+        for dtype in PRECISIONS:
+            for dim in dims:
+                for depth in (1, 2):
+                    yield from ((kernel, dtype, dim, depth, capability) for kernel in KERNELS)
+
+
+def measure(case: Case) -> dict[str, Any]:
+    """One row: what was compiled, and what its code needs."""
+    kernel, dtype, dim, depth, capability = case
+    width = dim if depth == 1 else 2 * dim
+    block = blocks(kernel.__name__, dim, PRECISIONS[dtype])
+    constants = {
+        **{name: True for name in kernel.arg_names if name.startswith("HAS_")},
+        "D": dim,
+        "WIDTH": width,
+        "DEPTH": depth,
+        "RESIDUAL": True,
+        "GELU": False,
+        "PRECISION": PRECISIONS[dtype],
+        "BLOCK_T": BLOCK_T,
+        "BLOCK_R": block.rows,
+        "KEEP": True,
+    }
+    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    signature = {n: _type(n, dtype) for n in kernel.arg_names if n not in constants}
+    found = resources(
+        kernel,
+        signature,
+        constants,
+        capability=capability,
+        num_warps=block.warps,
+        aligned=[name for name, kind in signature.items() if kind.startswith("*")],
+        **LAUNCH,
+    )
+    return {
+        "kernel": kernel.__name__,
+        "dtype": "any" if kernel in GATES else dtype,
+        "dim": dim,
+        "depth": depth,
+        "capability": capability,
+        "rows": block.rows,
+        **asdict(found),
+    }
+
+
+def _type(name: str, dtype: str) -> str:
+    """Triton's type of an argument, as ``op.py`` passes it."""
+    if name in ("q", "k", "v", "g_y"):
+        return {"float32": "*fp32", "bfloat16": "*bf16"}[dtype]
+    numbers = dict.fromkeys(("T", "H", "tiles", "offset", "chunk_size"), "i32")
+    return {"write": "*i1", "huber": "fp32", **numbers}.get(name, "*fp32")
+
+
+def page(rows: list[dict[str, Any]]) -> str:
+    """The table as a page of the documentation."""
+    lines = [
+        "# What the Triton kernels need",
+        "",
+        "Written by `make kernels`, from the machine code that Triton "
+        f"{triton.__version__} makes without a GPU. A program is one memory (a batch entry's head), "
+        f"or one tile of {BLOCK_T} of its tokens. Every option is on; the memory of two layers has "
+        "expansion 2. Programs: how many a multiprocessor can hold at most. No kernel spills a "
+        "register or has a stack.",
+        "",
+        "| kernel | inputs | channels | depth | GPU | warps | registers | shared, bytes | programs |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        shape = ("any", "any") if row["dtype"] == "any" else (row["dim"], row["depth"])
+        cells = [f"`{row['kernel']}`", row["dtype"], *shape, f"sm_{row['capability']}"]
+        cells += [row[name] for name in ("num_warps", "registers", "shared", "occupancy")]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--json", action="store_true", help="print rows, write nothing")
+    parser.add_argument("--dim", type=int, nargs="+", default=[*TRITON_DIMS], choices=TRITON_DIMS)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--quick", action="store_true", help="the narrowest heads; writes nothing")
+    options = parser.parse_args()
+    dims = (16,) if options.quick else tuple(options.dim)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        rows = list(pool.map(measure, cases(dims)))
+    if options.json:
+        print(json.dumps(rows))
+        return
+    spilled = [row for row in rows if row["spills"] or row["stack"]]
+    for row in spilled:
+        print("spills:", row)
+    if spilled:
+        raise SystemExit(1)
+    print(page(rows))
+    if dims == TRITON_DIMS:
+        DOC.write_text(page(rows))
+        print(f"wrote {DOC}")
+
+
+if __name__ == "__main__":
+    main()

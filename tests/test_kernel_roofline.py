@@ -1,0 +1,203 @@
+"""The model of ``benchmarks/kernel_roofline.py`` against what the interpreted kernels do."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from memory_inputs import random_inputs
+
+from titans_core.ops import neural_memory
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+Counts = dict[str, dict[str, float]]
+
+
+@pytest.fixture
+def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    return importlib.import_module("kernel_roofline")
+
+
+class Counter:
+    """Listens to Triton's interpreter while kernels run."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from triton.runtime.interpreter import InterpreterBuilder
+
+        from titans_core.ops.chunked_triton.launch import Launch
+
+        self.found: Counts = {}
+        self.now: dict[str, float] = defaultdict(float)
+        self.first_touched: dict[str, set[int]] = {}
+        originals = {
+            name: getattr(InterpreterBuilder, name)
+            for name in ("create_dot", "create_masked_load", "create_masked_store")
+        }
+        launch = Launch.__call__
+
+        def create_dot(builder: Any, a: Any, b: Any, *others: Any) -> Any:
+            self.now["products"] += a.data.shape[0] * a.data.shape[1] * b.data.shape[1]
+            return originals["create_dot"](builder, a, b, *others)
+
+        def create_masked_load(builder: Any, at: Any, mask: Any, *others: Any) -> Any:
+            self._touch("read", at, mask)
+            return originals["create_masked_load"](builder, at, mask, *others)
+
+        def create_masked_store(builder: Any, at: Any, value: Any, mask: Any, *others: Any) -> Any:
+            self._touch("stored", at, mask)
+            return originals["create_masked_store"](builder, at, value, mask, *others)
+
+        def call(self_: Any, kernel: Any, programs: int, keep: bool = False, **others: Any) -> None:
+            self.now, self.first_touched = defaultdict(float), {"read": set(), "stored": set()}
+            launch(self_, kernel, programs, keep=keep, **others)
+            name = kernel.fn.__name__ + " KEEP" * keep
+            assert name == "gates_kernel" or name not in self.found
+            self.found[name] = self.now
+
+        for replacement in (create_dot, create_masked_load, create_masked_store):
+            monkeypatch.setattr(InterpreterBuilder, replacement.__name__, replacement)
+        monkeypatch.setattr(Launch, "__call__", call)
+
+    def _touch(self, how: str, at: Any, mask: Any) -> None:
+        size = at.get_element_ty().primitive_bitwidth // 8
+        addresses = np.asarray(at.data)[np.broadcast_to(mask.data, np.shape(at.data))]
+        self.now["written"] += size * addresses.size
+        new = set(addresses.ravel().tolist()) - self.first_touched[how]
+        if how == "read":  # what the kernel stored itself need not be brought
+            new -= self.first_touched["stored"]
+        self.first_touched[how] |= new
+        self.now["least"] += size * len(new)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, case: Any) -> Counts:
+    pytest.importorskip("triton")
+    from titans_core.ops.chunked_triton.pieces import INTERPRETED
+
+    if not INTERPRETED:
+        pytest.skip("counts what the interpreter does, which is off where there is a GPU")
+    deep = case.depth == 2
+    inputs = random_inputs(
+        case.tokens,
+        depth=case.depth,
+        norm=deep,
+        batch=case.batch,
+        heads=case.heads,
+        dim=case.dim,
+        hidden=case.expansion * case.dim,
+        dtype=torch.float32,
+    )
+    inputs = {name: x for name, x in inputs.items() if x is not None}
+    half = {name: inputs[name].to(getattr(torch, case.dtype)) for name in "qkv"}
+    options: dict[str, Any] = {"chunk_size": case.chunk, "residual": deep}
+    counter = Counter(monkeypatch)
+    y, _ = neural_memory(
+        **(inputs | half), **options, forget_toward="initial", implementation="triton"
+    )
+    y.sum().backward()
+    return counter.found
+
+
+@pytest.mark.parametrize(
+    ("dim", "depth", "chunk", "dtype"),
+    [
+        (16, 2, 32, "float32"),
+        (16, 2, 16, "bfloat16"),
+        (64, 1, 16, "float32"),
+        (16, 1, 48, "bfloat16"),
+    ],
+)
+def test_the_formulas_count_what_the_kernels_do(
+    roofline: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    dim: int,
+    depth: int,
+    chunk: int,
+    dtype: str,
+) -> None:
+    case = roofline.Case(dim, depth, chunk, dtype, batch=2, heads=2, tokens=48)
+    found = counted(monkeypatch, case)
+    passes = roofline.costs(case)
+    expected = {cost.kernel: cost for cost in passes["forward + backward"]}
+    assert set(found) == set(expected) - {"torch between"}
+    for kernel, now in found.items():
+        cost = expected[kernel]
+        assert now["products"] == cost.products + cost.exact, kernel
+        assert now["written"] == pytest.approx(cost.written), kernel
+        assert now["least"] == pytest.approx(cost.least), kernel
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_what_must_be_multiplied_is_what_the_equations_say(
+    roofline: ModuleType, depth: int
+) -> None:
+    case = roofline.Case(64, depth, 64, "bfloat16")
+    of = {cost.kernel: cost for cost in roofline.costs(case)["forward"]}
+    every = case.batch * case.heads * case.tokens
+    first = 64 * 64 * (case.expansion if depth == 2 else 1)
+    p, c = depth * first, 2 * 64 + (2 * 64 * case.expansion if depth == 2 else 0)
+    writing, reading = of["write_kernel"], of["read_kernel"]
+    # The table of section 8 in ops/README.md; reading makes the first layer's deltas again.
+    assert writing.products - writing.again == every * (p + (p - first) + 2 * p)
+    own_tokens = roofline.BLOCK_T * (c if depth == 2 else 64 + 64)
+    again = 2 * first if depth == 2 else 0
+    known = roofline.BLOCK_T * 64 * every if depth == 1 else 0
+    assert reading.products - reading.again == every * (3 * p + own_tokens + again) - 0 * known
+
+
+def test_costs_grow_with_the_stream_and_parts_are_no_more_than_the_whole(
+    roofline: ModuleType,
+) -> None:
+    for case in roofline.CASES:
+        longer = replace(case, tokens=2 * case.tokens)
+        for name, parts in roofline.costs(case).items():
+            for cost, more in zip(parts, roofline.costs(longer)[name], strict=True):
+                assert 0 <= cost.again < max(cost.products, 1)
+                assert 0 <= cost.states <= cost.least <= cost.written or "torch" in cost.kernel
+                for field in fields(cost)[1:]:
+                    a, b = getattr(cost, field.name), getattr(more, field.name)
+                    assert b > a or a == b == 0
+                for gpu in roofline.GPUS:
+                    seconds, binds, shared = cost.floor(case, gpu)
+                    assert 0 < seconds <= shared
+                    assert seconds < more.floor(longer, gpu)[0]
+                    assert binds in {"HBM", "products", "seq."}
+
+
+def test_only_as_many_processors_write_as_there_are_memories(roofline: ModuleType) -> None:
+    cost = roofline.Cost(
+        "write_kernel", products=1e12, again=0, exact=0, least=1, states=0, written=1
+    )
+    lone, many = (roofline.Case(64, 1, 16, "bfloat16", batch=n, heads=1) for n in (1, 1000))
+    assert cost.floor(lone, "H100")[:2] == (pytest.approx(132 * 2 / 989), "seq.")
+    assert cost.floor(many, "H100")[:2] == (pytest.approx(2 / 989), "products")
+    assert replace(cost, kernel="read_kernel").floor(lone, "H100")[0] == pytest.approx(2 / 989)
+    assert replace(cost, least=4.8e12).floor(many, "H200") == (1, "HBM", 1)
+
+
+def test_without_a_gpu_it_prints_the_model_and_records_nothing(tmp_path: Path) -> None:
+    ignored = shutil.ignore_patterns("results")
+    folder = Path(shutil.copytree(BENCHMARKS, tmp_path / "benchmarks", ignore=ignored))
+    answer = subprocess.run(
+        [sys.executable, "kernel_roofline.py", "--quick"],
+        cwd=folder,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert "nothing was measured" in answer.stdout
+    assert answer.stdout.count("write_backward_kernel") == 2
+    assert not (folder / "results").exists()

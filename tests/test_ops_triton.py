@@ -1,0 +1,235 @@
+"""The Triton kernels, interpreted on a CPU (or run on a GPU), against the float64 reference."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from memory_inputs import assert_same, converted, cut, random_inputs, random_mask, results, run
+
+from titans_core import NeuralMemory, NeuralMemoryConfig
+from titans_core.ops import neural_memory, triton_support
+
+pytest.importorskip("triton")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+TOLERANCE = 1e-4
+LENGTHS = [(1, 5), (4, 5), (16, 1), (16, 15), (16, 16), (16, 17), (16, 63), (20, 63), (63, 40)]
+
+
+def inputs_of(time: int, **options: Any) -> dict[str, Any]:
+    hidden = 32 if options["depth"] == 2 else 16
+    return random_inputs(time, **{"dim": 16, "hidden": hidden, "batch": 1, **options})
+
+
+def assert_kernels_agree(inputs: dict[str, Any], **options: Any) -> None:
+    """Outputs, final state and gradients of float32 kernels, each with its own largest entry."""
+    single = converted(inputs, torch.float32)
+    moved = {name: on_device(value) for name, value in single.items()}
+    actual = run(moved, "triton", **options)
+    assert_same(on_cpu(actual), run(inputs, "reference", **options), TOLERANCE)
+
+
+def on_device(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(on_device(x) for x in value)
+    if isinstance(value, torch.Tensor):
+        leaf = value.detach().to(DEVICE)
+        return leaf.requires_grad_() if leaf.is_floating_point() else leaf
+    return value
+
+
+def on_cpu(named: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: x.detach().cpu().double() for name, x in named.items()}
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize(("chunk_size", "time"), LENGTHS)
+def test_kernels_equal_the_reference(depth: int, chunk_size: int, time: int) -> None:
+    shared = depth == 2
+    inputs = inputs_of(time, depth=depth, norm=shared)
+    assert_kernels_agree(
+        inputs,
+        chunk_size=chunk_size,
+        residual=shared,
+        forget_toward="initial" if shared else "zero",
+    )
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("norm", [False, True])
+@pytest.mark.parametrize("momentum", [False, True])
+@pytest.mark.parametrize("toward", ["zero", "initial"])
+def test_every_form_of_the_memory(
+    depth: int, residual: bool, norm: bool, momentum: bool, toward: str
+) -> None:
+    inputs = inputs_of(21, depth=depth, norm=norm, momentum=momentum, heads=1)
+    assert_kernels_agree(inputs, chunk_size=16, residual=residual, forget_toward=toward)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_clipped_loss_and_the_other_activation(depth: int) -> None:
+    inputs = inputs_of(20, depth=depth, norm=True)
+    assert_kernels_agree(inputs, chunk_size=8, huber_delta=0.3, activation="gelu", residual=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize("momentum", [False, True])
+@pytest.mark.parametrize("kind", ["all masked", "random", "ragged"])
+def test_masked_tokens_change_nothing(kind: str, momentum: bool) -> None:
+    inputs = inputs_of(37, depth=2, norm=True, momentum=momentum, batch=2, heads=1)
+    mask = random_mask(kind, 2, 37, 16)
+    assert mask is not None
+    with torch.no_grad():
+        inputs["k"][~mask] = torch.nan
+    inputs["write_mask"] = mask
+    assert_kernels_agree(inputs, chunk_size=16, residual=True)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize("cuts", [(3,), (16, 32), (5, 6, 30)])
+def test_a_stream_may_be_cut_anywhere(cuts: tuple[int, ...]) -> None:
+    options: dict[str, Any] = {"chunk_size": 20, "residual": True, "forget_toward": "initial"}
+    inputs = inputs_of(43, depth=2, norm=True, heads=1)
+    moved = {name: on_device(x) for name, x in converted(inputs, torch.float32).items()}
+    outputs, state = [], None
+    for start, stop in pairwise((0, *cuts, 43)):
+        part = cut(moved, start, stop)
+        y, state = neural_memory(**part, state=state, implementation="triton", **options)
+        outputs.append(y)
+    assert state is not None
+    actual = results(torch.cat(outputs, dim=1), state, moved)
+    assert_same(on_cpu(actual), run(inputs, "reference", **options), TOLERANCE)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_gates_that_are_shut_or_fully_open(value: float) -> None:
+    inputs = inputs_of(20, depth=1, norm=False)
+    with torch.no_grad():
+        inputs["forget_gate"][:, 7:9] = value
+        inputs["momentum_decay"][:, 3:5] = value
+    assert_kernels_agree(inputs, chunk_size=16)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dim", "hidden"), [(32, 48), (64, 64), (128, 128)])
+def test_wider_heads(dim: int, hidden: int) -> None:
+    inputs = inputs_of(17, depth=2, norm=True, dim=dim, hidden=hidden, heads=1)
+    assert_kernels_agree(inputs, chunk_size=16, residual=True, forget_toward="initial")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("depth", [1, 2])
+def test_inputs_in_bfloat16_are_summed_in_float32(depth: int) -> None:
+    inputs = inputs_of(33, depth=depth, norm=depth == 2)
+    half = converted(converted(inputs, torch.bfloat16), torch.float32)  # the same numbers
+    moved = {name: on_device(x) for name, x in half.items()}
+    for name in ("q", "k", "v"):
+        moved[name] = moved[name].detach().bfloat16().requires_grad_()
+    options: dict[str, Any] = {"chunk_size": 16, "residual": depth == 2}
+    y, state = neural_memory(**moved, implementation="triton", **options)
+    assert y.dtype == torch.bfloat16
+    assert all(w.dtype == torch.float32 for w in (*state.weights, *state.momentum))
+    expected = run(converted(half, torch.float64), "reference", **options)
+    # Outputs and gradients of tokens are rounded to 8 bits; on a GPU every factor is, too.
+    assert_same(on_cpu(results(y, state, moved)), expected, 1e-2 if DEVICE == "cpu" else 5e-2)
+
+
+@pytest.mark.gpu
+def test_the_operator_is_registered_as_pytorch_wants_it() -> None:
+    from titans_core.ops.chunked_triton.op import memory_op
+
+    inputs = {k: on_device(x) for k, x in converted(inputs_of(18, depth=2, norm=True), torch.float32).items()}
+    first, last = inputs["initial_weights"]
+    weights = torch.stack([first.mT.flatten(1), last.flatten(1)], dim=1).detach()  # B is 1
+    start = torch.stack([weights, torch.zeros_like(weights)], dim=1)
+    gain, bias = inputs["norm"]
+    names = ("q", "k", "v", "memory_lr", "momentum_decay", "forget_gate")
+    tensors = [inputs[name] for name in names]
+    mask = torch.ones(1, 18, dtype=torch.bool, device=DEVICE)
+    form = (16, 0, "silu", True, None)
+    given = (*tensors, mask, weights.requires_grad_(), gain, bias, weights.clone(), start, *form)
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(memory_op, given, test_utils=checks)
+    without = (*tensors[:4], None, tensors[5], None, None, None, None, weights.detach(), start[:, :1])
+    torch.library.opcheck(memory_op, (*without, *form), test_utils=checks)
+
+
+@pytest.mark.gpu
+def test_a_layer_exports_with_the_operator_in_it() -> None:
+    layer = NeuralMemory(NeuralMemoryConfig(dim=16, chunk_size=16)).to(DEVICE)
+
+    class Fused(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.start = torch.nn.ParameterList(w.detach() for w in layer.initial_weights)
+
+        def forward(self, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+            y, _ = neural_memory(
+                x, x, x, gate, gate, gate, list(self.start), chunk_size=16, implementation="triton"
+            )
+            return y
+
+    x = torch.nn.functional.normalize(torch.randn(1, 20, 1, 16, device=DEVICE), dim=-1)
+    gate = torch.full((1, 20, 1), 0.1, device=DEVICE)
+    program = torch.export.export(Fused().to(DEVICE), (x, gate))
+    graphs = [m.graph for m in program.graph_module.modules() if hasattr(m, "graph")]
+    targets = [str(node.target) for graph in graphs for node in graph.nodes]
+    assert "titans_core.neural_memory.default" in targets
+    torch.testing.assert_close(program.module()(x, gate), Fused().to(DEVICE)(x, gate))
+
+
+def test_asked_for_by_name_it_says_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(message: str, time: int = 4, dtype: Any = torch.float32, **options: Any) -> None:
+        of_inputs = {"depth": 2, "norm": False, "dim": 16, "hidden": 16}
+        of_inputs |= {k: options.pop(k) for k in ("depth", "dim", "hidden") if k in options}
+        inputs = converted(random_inputs(time, **of_inputs), dtype)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=message):
+            neural_memory(**inputs, chunk_size=4, implementation="triton", **options)
+
+    refused("depth 1 and 2, not 3", depth=3)
+    refused(r"\(16, 32, 64, 128\) channels, not 24", dim=24)
+    refused("multiple of 16, not 24", hidden=24)
+    refused("not torch.float64", dtype=torch.float64)
+    refused("chunk_start", read="chunk_start")
+    refused("no trace", trace=[])
+    monkeypatch.setattr(triton_support, "_no_triton", lambda: "triton is not installed")
+    refused("triton is not installed")
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    if DEVICE == "cpu":
+        refused("on a GPU")
+
+
+def test_without_triton_everything_else_works() -> None:
+    code = """
+import sys
+sys.modules["triton"] = None
+import torch
+from titans_core import NeuralMemory, NeuralMemoryConfig
+y, state = NeuralMemory(NeuralMemoryConfig(dim=16))(torch.randn(2, 40, 16))
+y.sum().backward()
+print(tuple(y.shape))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(2, 40, 16)"
+
+
+def test_a_second_gradient_is_refused() -> None:
+    inputs = converted(inputs_of(5, depth=1, norm=False), torch.float32)
+    moved = {name: on_device(x) for name, x in inputs.items()}
+    y, _ = neural_memory(**moved, chunk_size=4, implementation="triton")
+    (g,) = torch.autograd.grad(y.sum(), moved["k"], create_graph=True)
+    with pytest.raises(RuntimeError):
+        g.sum().backward()

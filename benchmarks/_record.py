@@ -28,15 +28,16 @@ FIELDS = [
 ]
 
 
-def record(benchmark: str, rows: list[dict[str, Any]]) -> Path:
+def record(benchmark: str, rows: list[dict[str, Any]], device: str | None = None) -> Path:
     """Add rows that hold case, provider, metric, value, unit and seed; the rest is filled in.
 
-    Where case, provider, metric and seed agree with an older row, the new one takes its place.
+    Where case, provider, metric and seed agree with an older row, the new one takes its place. The
+    device is this CPU unless it is named.
     """
     path = RESULTS / f"{benchmark}.csv"
     path.parent.mkdir(exist_ok=True)
     run = {
-        "device": f"cpu, {torch.get_num_threads()} threads",
+        "device": device or f"cpu, {torch.get_num_threads()} threads",
         "versions": f"python {platform.python_version()}, torch {torch.__version__}, "
         f"numpy {np.__version__}",
         "commit": _commit(),

@@ -3,14 +3,15 @@
     python benchmarks/kernel_roofline.py            # a CPU shows the model, a GPU times beside it
     python benchmarks/kernel_roofline.py --quick    # two cases
 
-Counted from the loops of ``ops/chunked_triton``, with momentum and forgetting toward M_0, at depth 2
-with norm and residual; ``tests/test_kernel_roofline.py`` compares with what the interpreter does.
-GFLOP are of products ("again": what a kernel had computed already). "Least" bytes bring each address
-that a kernel reads and take each that it stores once; "states" of them are W and S at the edges of
-tiles, and their gradients. "Written" are all loads and stores of the source, mostly served by L2.
-Floor: max(least operations / rate, least bytes / bandwidth). Writing has one program per memory, so
-its products have min(B H, SMs) SMs ("seq."); in brackets: if bandwidth, too, came in that share.
-Times are medians of 20 runs. Layers hold projections, too; fla's TTT has a LayerNorm, no momentum.
+Counted from the loops of ``ops/chunked_triton``, with momentum and forgetting toward M_0, at depth
+2 with norm and residual; ``tests/test_kernel_roofline.py`` compares with what the interpreter does.
+GFLOP are of products ("again": what a kernel had computed already). "Least" bytes bring each
+address that a kernel reads and take each that it stores once; "states" of them are W and S at the
+edges of tiles, and their gradients. "Written" are all loads and stores of the source, mostly served
+by L2. Floor: max(least operations / rate, least bytes / bandwidth). Writing has one program per
+memory, so its products have min(B H, SMs) SMs ("seq."); in brackets: if bandwidth, too, came in
+that share. Times are medians of 20 runs, one after the other; the fraction is that of the floor of
+our kernels, whoever is timed. Layers hold projections, too; fla's TTT has a LayerNorm, no momentum.
 """
 
 from __future__ import annotations
@@ -41,8 +42,6 @@ FORWARD, BOTH = "forward", "forward + backward"
 OURS, TTT = ("triton", "chunked"), "flash-linear-attention TTT"
 PEER = "titans-pytorch 0.5.5 layer"
 LAYERS = ("titans_core layer", f"{PEER}, faithful", f"{PEER}, fast default")
-
-
 # SXM, the A100 with 80 GB: TFLOP/s in bf16 and TF32, dense; TB/s; SMs.
 A100, H100, H200 = (312, 156, 2.039, 108), (989, 495, 3.35, 132), (989, 495, 4.8, 132)
 GPUS = {"A100": A100, "H100": H100, "H200": H200}
@@ -244,19 +243,15 @@ def build(provider: str, case: Case) -> tuple[Callable[[], Any], list[Tensor]]:
 
 
 def milliseconds(run: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(3 + 20):  # the first three compile and warm up
-        begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        begun.record()
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(4 + 21)]  # 4 runs warm up
+    for mark in marks:
         run()
-        ended.record()
-        torch.cuda.synchronize()
-        times.append(begun.elapsed_time(ended))
-    return statistics.median(times[3:])
+        mark.record()
+    torch.cuda.synchronize()
+    return statistics.median(a.elapsed_time(b) for a, b in pairwise(marks[4:]))
 
 
 def measure(case: Case, gpu: str | None) -> list[dict[str, Any]]:
-    """Rows of all providers; the fraction is of the floor of our kernels, whoever is measured."""
     rows = []
     for provider in (*OURS, *(LAYERS if case.depth == 2 else [TTT])):
         try:
@@ -271,22 +266,23 @@ def measure(case: Case, gpu: str | None) -> list[dict[str, Any]]:
                 raise
             print(f"{provider} is left out: {type(error).__name__}: {str(error)[:200]}")
             continue
-        for name, value in times.items():
-            found = [(name, value, "ms")]
-            if gpu is not None:
-                floor = sum(cost.floor(case, gpu)[0] for cost in costs(case)[name])
-                found.append((f"{name}, fraction of floor", 1e3 * floor / value, "1"))
-            for metric, x, unit in found:
-                print(f"{case} | {provider} | {metric} | {x:.4g} {unit}", flush=True)
-                row = {"case": case, "provider": provider, "metric": metric, "value": f"{x:.4g}"}
-                rows.append({**row, "unit": unit, "seed": 0})
+        found = [(name, value, "ms") for name, value in times.items()]
+        for name in times if gpu else ():
+            floor = sum(cost.floor(case, gpu)[0] for cost in costs(case)[name])
+            found.append((f"{name}, fraction of floor", 1e3 * floor / times[name], "1"))
+        for metric, x, unit in found:
+            print(f"{case} | {provider} | {metric} | {x:.4g} {unit}", flush=True)
+            row = {"case": case, "provider": provider, "metric": metric, "value": f"{x:.4g}"}
+            rows.append({**row, "unit": unit, "seed": 0})
     return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two cases")
-    cases = QUICK if parser.parse_args().quick else CASES
+    parser.add_argument("--only", default="", help="cases with this in their name")
+    options = parser.parse_args()
+    cases = [case for case in (QUICK if options.quick else CASES) if options.only in str(case)]
     for case in cases:
         show(case)
     if not torch.cuda.is_available():
@@ -294,9 +290,8 @@ def main() -> None:
         return
     device = torch.cuda.get_device_name()
     gpu = next((name for name in GPUS if name in device), None)
-    path = _record.record(
-        "kernel_roofline", [row for case in cases for row in measure(case, gpu)], device=device
-    )
+    rows = [row for case in cases for row in measure(case, gpu)]
+    path = _record.record("kernel_roofline", rows, device=device)
     model = [{"case": str(case), **asdict(x)} for case in cases for x in costs(case)[BOTH]]
     found = {"model": model, "rows": _record.read("kernel_roofline")}
     path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")

@@ -126,7 +126,7 @@ def test_the_formulas_count_what_the_kernels_do(
     chunk: int,
     dtype: str,
 ) -> None:
-    case = roofline.Case(dim, depth, chunk, dtype, batch=2, heads=2, tokens=48)
+    case = roofline.Case(dim, depth, chunk, dtype, batch=2, heads=1, tokens=32)
     found = counted(monkeypatch, case)
     passes = roofline.costs(case)
     expected = {cost.kernel: cost for cost in passes["forward + backward"]}
@@ -146,14 +146,13 @@ def test_what_must_be_multiplied_is_what_the_equations_say(
     of = {cost.kernel: cost for cost in roofline.costs(case)["forward"]}
     every = case.batch * case.heads * case.tokens
     first = 64 * 64 * (case.expansion if depth == 2 else 1)
-    p, c = depth * first, 2 * 64 + (2 * 64 * case.expansion if depth == 2 else 0)
-    writing, reading = of["write_kernel"], of["read_kernel"]
-    # The table of section 8 in ops/README.md; reading makes the first layer's deltas again.
-    assert writing.products - writing.again == every * (p + (p - first) + 2 * p)
-    own_tokens = roofline.BLOCK_T * (c if depth == 2 else 64 + 64)
-    again = 2 * first if depth == 2 else 0
-    known = roofline.BLOCK_T * 64 * every if depth == 1 else 0
-    assert reading.products - reading.again == every * (3 * p + own_tokens + again) - 0 * known
+    p, c = depth * first, 2 * 64 + (depth - 1) * 2 * 128  # c: d_in + d_out of all layers
+    # The table of section 8 in ops/README.md; reading makes the first layer's deltas once more.
+    writing = p + (p - first) + 2 * p
+    reading = 3 * p + roofline.BLOCK_T * c + 2 * (p - first)
+    needed = {name: cost.products - cost.again for name, cost in of.items()}
+    assert needed["write_kernel"] == every * writing
+    assert needed["read_kernel"] == every * reading
 
 
 def test_costs_grow_with_the_stream_and_parts_are_no_more_than_the_whole(
@@ -201,3 +200,28 @@ def test_without_a_gpu_it_prints_the_model_and_records_nothing(tmp_path: Path) -
     assert "nothing was measured" in answer.stdout
     assert answer.stdout.count("write_backward_kernel") == 2
     assert not (folder / "results").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="measures on a GPU")
+@pytest.mark.parametrize("depth", [1, 2])
+def test_with_a_gpu_it_measures_both_of_our_implementations(
+    roofline: ModuleType, depth: int
+) -> None:
+    rows = roofline.measure(roofline.Case(16, depth, 16, "bfloat16", tokens=64), "H100")
+    ours = [row for row in rows if row["provider"] in {"triton", "chunked"}]
+    assert len(ours) == 2 * 2 * 2  # implementations, passes, time and fraction
+    assert all(float(row["value"]) > 0 for row in rows)
+
+
+def test_rows_name_the_device_that_they_were_measured_on(
+    roofline: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    record = importlib.import_module("_record")
+    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
+    row = {"provider": "a", "metric": "forward", "value": 1, "unit": "ms", "seed": 0}
+    record.record("some", [{"case": "on a GPU", **row}], device="NVIDIA H200")
+    record.record("some", [{"case": "here", **row}])
+    there, here = record.read("some")
+    assert there["device"] == "NVIDIA H200"
+    assert here["device"].startswith("cpu, ")

@@ -1,16 +1,17 @@
-"""From tensors to kernels: tiles, constants and arguments by the names that kernels give them."""
+"""From tensors to kernels: tiles, constants, and arguments by the names that kernels give them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from titans_core.ops.chunked_triton.blocks import BLOCK_T, LAUNCH, blocks
 from titans_core.ops.chunked_triton.gates import gates_kernel
 from titans_core.ops.chunked_triton.pieces import INTERPRETED
+from titans_core.ops.chunked_triton.plan import BLOCK_T, LAUNCH, Plan, block_rows, warps
 
 TENSORS = ("q", "k", "v", "theta", "eta", "alpha", "write", "rest", "gain", "bias")
 
@@ -35,26 +36,25 @@ class Launch:
     shape : torch.Size
         ``(N, P, L, S)``.
     form : Form
+
+    Attributes
+    ----------
+    tiles : int
+        Tiles of one memory.
+    opened : int
+        The row of ``fast`` with the anchor of the last token.
     """
 
-    def __init__(
-        self, tensors: Sequence[Tensor | None], shape: torch.Size, form: Form
-    ) -> None:
+    def __init__(self, tensors: Sequence[Any], shape: torch.Size, form: Form) -> None:
         q = tensors[0]
-        assert q is not None
-        _, time, heads, self.dim = q.shape
+        _, time, heads, dim = q.shape
         self.memories, parts, depth, size = shape
-        self._width = size // self.dim
+        self.tensors = dict(zip(TENSORS, map(_contiguous, tensors), strict=True))
         per_chunk = -(-form.chunk_size // BLOCK_T)
         before, position = form.offset // BLOCK_T, form.offset + time - 1
         chunk, within = position // form.chunk_size, position % form.chunk_size
         self.tiles = chunk * per_chunk + within // BLOCK_T - before + 1
         self.opened = 0 if chunk == 0 else 1 + chunk * per_chunk - before
-        """The row of ``fast`` with the anchor of the last token."""
-        self._device = q.device
-        self.tensors = {
-            name: None if x is None else x.contiguous() for name, x in zip(TENSORS, tensors, strict=True)
-        }
         self._numbers = {
             "T": time,
             "H": heads,
@@ -63,42 +63,52 @@ class Launch:
             "chunk_size": form.chunk_size,
             "huber": form.huber_delta or 0.0,
         }
-        present = {name: x is not None for name, x in self.tensors.items()}
-        self._constants = {
-            "D": self.dim,
-            "WIDTH": self._width,
-            "DEPTH": depth,
-            "HAS_MOMENTUM": parts == 2,
-            "HAS_WRITE": present["write"],
-            "HAS_REST": present["rest"],
-            "HAS_NORM": present["gain"],
-            "HAS_HUBER": form.huber_delta is not None,
-            "RESIDUAL": form.residual,
-            "GELU": form.activation == "gelu",
-            "PRECISION": "bf16" if q.dtype == torch.bfloat16 and not INTERPRETED else "tf32x3",
-            "BLOCK_T": BLOCK_T,
-        }
+        self.plan = Plan(
+            D=dim,
+            WIDTH=size // dim,
+            DEPTH=depth,
+            MOMENTUM=parts == 2,
+            MASK=self.tensors["write"] is not None,
+            REST=self.tensors["rest"] is not None,
+            NORM=self.tensors["gain"] is not None,
+            HUBER=form.huber_delta is not None,
+            RESIDUAL=form.residual,
+            GELU=form.activation == "gelu",
+            PRECISION="bf16" if q.dtype == torch.bfloat16 and not INTERPRETED else "tf32x3",
+        )
+
+    def room(self, *width: int) -> Tensor:
+        """``(tiles, N, *width)`` in float32, uninitialised."""
+        shape = (self.tiles, self.memories, *width)
+        return torch.empty(shape, dtype=torch.float32, device=self.tensors["q"].device)
 
     def gates(self) -> dict[str, Tensor]:
-        """What gates leave at the end of each tile."""
-        found = {"shares": self.room(2), "ends": self.room(3)[:, :, 0].contiguous()}
-        self(gates_kernel, self.tiles * self.memories, **found)
+        """What ``gates_kernel`` finds."""
+        found = {"shares": self.room(2, BLOCK_T), "ends": self.room(3)}
+        self(gates_kernel, found)
         return found
 
-    def room(self, width: int) -> Tensor:
-        """``(tiles, N, BLOCK_T, width)`` in float32, uninitialised."""
-        shape = (self.tiles, self.memories, BLOCK_T, width)
-        return torch.empty(shape, dtype=torch.float32, device=self._device)
+    def __call__(self, kernel: Any, tensors: dict[str, Tensor], **constants: bool) -> None:
+        """Start a kernel for every tile of every memory.
 
-    def __call__(
-        self, kernel: Any, programs: int, keep: bool = False, **tensors: Tensor
+        What is None it does not touch, but the address must be one.
+        """
+        self._start(kernel, self.tiles * self.memories, tensors, constants)
+
+    def in_turn(self, kernel: Any, tensors: dict[str, Tensor]) -> None:
+        """Start a kernel that walks through the tiles of each memory."""
+        self._start(kernel, self.memories, tensors, {})
+
+    def _start(
+        self, kernel: Any, programs: int, tensors: dict[str, Tensor], constants: dict[str, bool]
     ) -> None:
-        """Start a kernel. What is None it does not touch, but its addresses are computed."""
-        block = blocks(kernel.__name__, self.dim, self._constants["PRECISION"])
-        known = {**self.tensors, **tensors, **self._numbers, **self._constants}
-        known |= {"KEEP": keep, "BLOCK_R": block.rows if self._width % block.rows == 0 else 16}
-        unused = self.tensors["theta"]
-        arguments = {
-            name: unused if known.get(name) is None else known[name] for name in kernel.arg_names
-        }
-        kernel[(programs,)](**arguments, num_warps=block.warps, **LAUNCH)
+        plan = self.plan
+        plan = replace(plan, BLOCK_R=block_rows(kernel.__name__, plan.D, plan.WIDTH))
+        known = {**self.tensors, **tensors, **self._numbers, **constants, "plan": plan}
+        some = self.tensors["theta"]
+        arguments = {n: some if known[n] is None else known[n] for n in kernel.arg_names}
+        kernel[(programs,)](**arguments, num_warps=warps(plan.D), **LAUNCH)
+
+
+def _contiguous(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()

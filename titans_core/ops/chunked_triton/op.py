@@ -6,14 +6,14 @@ and momentum on an axis P, which is 1 where there is no momentum.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from titans_core.ops.chunked_triton.blocks import BLOCK_T
-from titans_core.ops.chunked_triton.launch import Form, Launch
 from titans_core.ops.chunked_triton.gates import gates_backward_kernel
+from titans_core.ops.chunked_triton.launch import Form, Launch
+from titans_core.ops.chunked_triton.plan import BLOCK_T
 from titans_core.ops.chunked_triton.read import read_backward_kernel, read_kernel
 from titans_core.ops.chunked_triton.write import write_backward_kernel, write_kernel
 
@@ -63,10 +63,11 @@ def memory_op(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     launch = Launch(args[:10], start.shape, Form(*args[12:]))
     fast = start.new_empty(launch.tiles + 2, *start.shape)
     fast[0, :, 0], fast[1] = anchor, start
-    deltas = launch.room(launch.dim)
     y = torch.empty_like(args[0], memory_format=torch.contiguous_format)
-    launch(write_kernel, len(start), fast=fast, deltas=deltas, **launch.gates())
-    launch(read_kernel, launch.tiles * len(start), fast=fast, deltas=deltas, y=y)
+    made = {"fast": fast, "deltas": launch.room(BLOCK_T, launch.plan.D)}
+    launch.in_turn(write_kernel, {**made, **launch.gates()})
+    unused = dict.fromkeys(("products", "hidden", "scores"), fast)
+    launch(read_kernel, {**made, **unused, "y": y}, KEEP=False)
     return y, fast[-1].clone(), fast[launch.opened, :, 0].clone(), fast
 
 
@@ -91,77 +92,38 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
     """
     fast, g_y, g_end, g_opened = args[10:14]
     launch = Launch(args[:10], fast.shape[1:], Form(*args[14:]))
-    n, parts, layers, size = g_end.shape
-    width, tiles = size // launch.dim, launch.tiles
+    plan, room = launch.plan, launch.room
     names = ("g_q", "g_k", "g_v", "g_theta", "g_eta", "g_alpha")
-    g_tokens = dict(zip(names, _like(args[:6], g_end), strict=True))
-    if layers == 1:  # for two, the first kernel begins with it
-        g_tokens["g_k"].zero_()
-    has_rest, has_norm = args[7] is not None, args[8] is not None
-    kept = {
-        "products": launch.room(launch.dim),
-        "deltas": launch.room(launch.dim),
-        "hidden": launch.room((2 * layers - 1) * width),
-        "scores": launch.room(BLOCK_T),
-        "y": launch.room(launch.dim),
-    }
-    gates = launch.gates()
-    launch(read_kernel, tiles * n, keep=True, fast=fast, **kept)
-    g_delta, g_fast = launch.room(launch.dim), fast.new_empty(tiles + 1, *g_end.shape)
+    made = dict(zip(names, _like(args[:6], g_end), strict=True))
+    made["g_k"].zero_()
+    made |= {"fast": fast, "g_y": g_y.contiguous(), **launch.gates()}
+    made |= {"products": room(BLOCK_T, plan.D), "deltas": room(BLOCK_T, plan.D)}
+    made |= {"hidden": room(BLOCK_T, plan.ROOM), "scores": room(BLOCK_T, BLOCK_T)}
+    made["y"] = room(BLOCK_T, plan.D)
+    launch(read_kernel, made, KEEP=True)
+
+    made |= {"g_delta": room(BLOCK_T, plan.D), "g_G": room(BLOCK_T, BLOCK_T)}
+    made |= {"g_read": room(2, BLOCK_T), "g_shares": room(2, BLOCK_T)}
+    g_fast = made["g_fast"] = fast.new_empty(launch.tiles + 1, *g_end.shape)
     g_fast[-1] = g_end
+    g_rest = made["g_rest"] = room(*g_end.shape[2:]) if plan.REST else room(0)
+    of_tiles = [room(plan.D) if plan.NORM else room(0) for _ in range(2)]
+    launch(read_backward_kernel, {**made, "g_gain": of_tiles[0], "g_bias": of_tiles[1]})
+
+    g_gain, g_bias = (x.sum(0) for x in of_tiles)
     g_anchor = g_opened.clone(memory_format=torch.contiguous_format)
-    g_rest = fast.new_empty(tiles, n, layers, size) if has_rest else fast.new_empty(0)
-    g_norm = fast.new_empty(2, tiles, n, launch.dim if has_norm else 0)
-    g_G, g_read, g_write = launch.room(BLOCK_T), launch.room(2), launch.room(2)
-    launch(
-        read_backward_kernel,
-        tiles * n,
-        **kept,
-        fast=fast,
-        g_delta=g_delta,
-        g_fast=g_fast,
-        g_y=g_y.contiguous(),
-        g_q=g_tokens["g_q"],
-        g_k=g_tokens["g_k"],
-        g_rest=g_rest,
-        g_gain=g_norm[0],
-        g_bias=g_norm[1],
-        g_G=g_G,
-        g_read=g_read,
-    )
-    g_gain, g_bias = g_norm.sum(1)
-    launch(
-        write_backward_kernel,
-        n,
-        **kept,
-        fast=fast,
-        g_delta=g_delta,
-        g_fast=g_fast,
-        g_k=g_tokens["g_k"],
-        g_v=g_tokens["g_v"],
-        g_gain=g_gain,
-        g_bias=g_bias,
-        g_anchor=g_anchor,
-        g_write=g_write,
-        **gates,
-    )
+    made |= {"g_gain": g_gain, "g_bias": g_bias, "g_anchor": g_anchor}
+    launch.in_turn(write_backward_kernel, made)
+
     rest = launch.tensors["rest"]
-    g_ends = _of_ends(g_fast[1:], fast[1:-1], rest)
-    if rest is not None:
-        g_rest = g_rest.sum(0) + torch.einsum(
-            "tn,tnls->nls", 1 - gates["ends"][..., 0], g_fast[1:, :, 0]
-        )
-    launch(
-        gates_backward_kernel,
-        tiles * n,
-        g_G=g_G,
-        g_read=g_read,
-        g_write=g_write,
-        g_ends=g_ends,
-        **{name: g_tokens[name] for name in names[3:]},
-    )
-    slow = [_over_batch(x, present, len(args[0])) for x, present in ((g_rest, has_rest), (g_gain, has_norm), (g_bias, has_norm))]
-    return (*g_tokens.values(), *slow, g_anchor, g_fast[0].clone())
+    made["g_ends"] = _of_ends(g_fast[1:], fast[1:-1], rest)
+    launch(gates_backward_kernel, made)
+    g_rest = g_rest.sum(0)
+    if plan.REST:
+        lost = 1 - made["ends"][..., 0]
+        g_rest += torch.einsum("tn,tnls->nls", lost, g_fast[1:, :, 0])
+    slow = (_over_batch(x, len(g_y)) for x in (g_rest, g_gain, g_bias))
+    return (*(made[name] for name in names), *slow, g_anchor, g_fast[0].clone())
 
 
 @memory_backward_op.register_fake
@@ -172,12 +134,13 @@ def _(*args: Any) -> tuple[Tensor, ...]:
 
 
 def _of_ends(g_end: Tensor, start: Tensor, rest: Tensor | None) -> Tensor:
-    """Gradients of what a tile's end has of its start, ``(tiles, N, 3)``: M in M, S in M, S in S."""
+    """Gradients of what a tile's end has of its start: M in M, S in M, S in S; ``(tiles, N, 3)``."""
     g_W, W = g_end[:, :, 0].flatten(2), start[:, :, 0].flatten(2)
     g_beta = torch.einsum("tns,tns->tn", g_W, W)
     if rest is not None:  # what is not kept of M is M_0
         heads = rest.flatten(1)
-        g_beta -= torch.einsum("tbhs,hs->tbh", g_W.unflatten(1, (-1, len(heads))), heads).flatten(1)
+        by_head = g_W.view(len(g_W), -1, *heads.shape)
+        g_beta -= torch.einsum("tbhs,hs->tbh", by_head, heads).flatten(1)
     if start.shape[2] == 1:
         return torch.stack([g_beta, g_beta, g_beta], dim=-1)
     g_S, S = g_end[:, :, 1].flatten(2), start[:, :, 1].flatten(2)
@@ -190,9 +153,9 @@ def _like(tensors: Any, like: Tensor) -> list[Tensor]:
     return [like.new_empty((0,) if x is None else x.shape) for x in tensors]
 
 
-def _over_batch(x: Tensor, present: bool, batch: int) -> Tensor:
-    """``(N, ...)`` -> ``(H, ...)``."""
-    return x.unflatten(0, (batch, -1)).sum(0) if present else x.new_empty(0)
+def _over_batch(x: Tensor, batch: int) -> Tensor:
+    """``(N, ...)`` -> ``(H, ...)``; what is empty stays so."""
+    return x.view(batch, -1, *x.shape[1:]).sum(0) if x.numel() else x.new_empty(0)
 
 
 def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:

@@ -1,7 +1,8 @@
-"""What all kernels are made of: products, activation, LayerNorm, surprise, tokens of a tile.
+"""What all kernels are made of: products, activation, LayerNorm, surprise, tokens, blocks.
 
-Device functions. Rows are tokens of one tile, ``(BLOCK_T, D)``; the names are those of
-``ops/README.md``, and so are the lines.
+Device functions. The names are those of ``ops/README.md``, and so are the lines. ``plan`` is a
+`Plan`; ``tokens`` of a tile are (pointer to the first, distance to the next, (first, end) of the
+rows that are tokens).
 """
 
 from __future__ import annotations
@@ -32,17 +33,18 @@ def dot(x, y, PRECISION: tl.constexpr):
 
 
 @triton.jit
-def act(z, GELU: tl.constexpr):
-    if GELU:
+def act(z, plan: tl.constexpr):
+    """The activation, SiLU or GELU."""
+    if plan.GELU:
         return 0.5 * z * (1 + tl.erf(z * INVERSE_SQRT_2))
     else:
         return z * tl.sigmoid(z)
 
 
 @triton.jit
-def act_slope(z, GELU: tl.constexpr):
+def act_slope(z, plan: tl.constexpr):
     """``act'(z)``."""
-    if GELU:
+    if plan.GELU:
         bell = tl.exp(-0.5 * z * z) * INVERSE_SQRT_2PI
         return 0.5 * (1 + tl.erf(z * INVERSE_SQRT_2)) + z * bell
     else:
@@ -51,9 +53,9 @@ def act_slope(z, GELU: tl.constexpr):
 
 
 @triton.jit
-def act_bend(z, GELU: tl.constexpr):
+def act_bend(z, plan: tl.constexpr):
     """``act''(z)``."""
-    if GELU:
+    if plan.GELU:
         return tl.exp(-0.5 * z * z) * INVERSE_SQRT_2PI * (2 - z * z)
     else:
         gate = tl.sigmoid(z)
@@ -81,42 +83,42 @@ def pull(g, n, s, D: tl.constexpr):
 
 
 @triton.jit
-def surprise(z, k, v, gain, bias, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D: tl.constexpr):
+def surprise(z, k, v, gain, bias, huber, plan: tl.constexpr):
     """Of the last product z of keys: clipped error e, delta of the last layer; n and s."""
     n, s, answer = z, z, z
-    if HAS_NORM:
-        own_gain, own_bias = tl.load(gain + tl.arange(0, D)), tl.load(bias + tl.arange(0, D))
-        n, s = normalise(z, D)
-        answer = n * own_gain[None, :] + own_bias[None, :]
-    if RESIDUAL:
+    if plan.NORM:
+        channel = tl.arange(0, plan.D)
+        own_gain, own_bias = tl.load(gain + channel)[None, :], tl.load(bias + channel)[None, :]
+        n, s = normalise(z, plan.D)
+        answer = n * own_gain + own_bias
+    if plan.RESIDUAL:
         answer += k
     e = 2 * (answer - v)
-    if HAS_HUBER:
+    if plan.HUBER:
         e = tl.minimum(tl.maximum(e, -2 * huber), 2 * huber)
     delta = e
-    if HAS_NORM:
-        delta = pull(e * own_gain[None, :], n, s, D)
+    if plan.NORM:
+        delta = pull(e * own_gain, n, s, plan.D)
     return e, delta, n, s
 
 
 @triton.jit
-def surprise_backward(
-    g_delta, z, k, v, gain, bias, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D: tl.constexpr
-):
+def surprise_backward(g_delta, z, k, v, gain, bias, huber, plan: tl.constexpr):
     """From the gradient of delta to those of z, of the memory's answer, and of gain."""
-    e, delta, n, s = surprise(z, k, v, gain, bias, huber, HAS_NORM, RESIDUAL, HAS_HUBER, D)
+    e, delta, n, s = surprise(z, k, v, gain, bias, huber, plan)
     g_scaled, own_gain = g_delta, 1.0
-    if HAS_NORM:
-        own_gain = tl.load(gain + tl.arange(0, D))[None, :]
-        g_scaled = pull(g_delta, n, s, D)
+    if plan.NORM:
+        own_gain = tl.load(gain + tl.arange(0, plan.D))[None, :]
+        g_scaled = pull(g_delta, n, s, plan.D)
     g_answer = 2 * own_gain * g_scaled
-    if HAS_HUBER:  # where the error was clipped, nothing passes
+    if plan.HUBER:  # where the error was clipped, nothing passes
         g_answer = tl.where(tl.abs(e) >= 2 * huber, 0.0, g_answer)
     g_z = g_answer
-    if HAS_NORM:  # delta = J x with x = gain * e, and J moves with z, too
+    if plan.NORM:  # delta = J x with x = gain * e, and J moves with z, too
         x = own_gain * e
-        g_n = -s * (g_delta * mean(n * x, D) + x * mean(n * g_delta, D))
-        g_z = pull(own_gain * g_answer + g_n, n, s, D) - s * n * mean(g_delta * delta, D)
+        g_n = -s * (g_delta * mean(n * x, plan.D) + x * mean(n * g_delta, plan.D))
+        g_z = pull(own_gain * g_answer + g_n, n, s, plan.D)
+        g_z -= s * n * mean(g_delta * delta, plan.D)
     return g_z, g_answer, tl.sum(g_scaled * e + g_answer * n, 0)
 
 
@@ -161,118 +163,95 @@ def real(rows, BLOCK_T: tl.constexpr):
 
 
 @triton.jit
-def load_tokens(x, STRIDE, rows, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
-    """``(BLOCK_T, COLUMNS)`` in float32; zeros where no token is.
+def of_tile(x, tile, WIDTH: tl.constexpr, BLOCK_T: tl.constexpr):
+    """All rows of one of ``(tiles N, BLOCK_T, WIDTH)``, as tokens."""
+    return x + tile * BLOCK_T * WIDTH, WIDTH, (0, BLOCK_T)
 
-    x points to the first token of a tile, the next is STRIDE further.
-    """
-    at = tl.arange(0, BLOCK_T)[:, None] * STRIDE + tl.arange(0, COLUMNS)[None, :]
+
+@triton.jit
+def load_tokens(tokens, c, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
+    """Columns c.., ``(BLOCK_T, COLUMNS)``, in float32; zeros where no token is."""
+    x, stride, rows = tokens
+    at = tl.arange(0, BLOCK_T)[:, None] * stride + c + tl.arange(0, COLUMNS)[None, :]
     return tl.load(x + at, real(rows, BLOCK_T)[:, None], 0.0).to(tl.float32)
 
 
 @triton.jit
-def store_tokens(x, STRIDE, rows, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
-    at = tl.arange(0, BLOCK_T)[:, None] * STRIDE + tl.arange(0, COLUMNS)[None, :]
+def store_tokens(tokens, c, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
+    """Write columns c.. of the rows that are tokens."""
+    x, stride, rows = tokens
+    at = tl.arange(0, BLOCK_T)[:, None] * stride + c + tl.arange(0, COLUMNS)[None, :]
     tl.store(x + at, values.to(x.dtype.element_ty), real(rows, BLOCK_T)[:, None])
 
 
 @triton.jit
+def add_tokens(tokens, c, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
+    """Sums over blocks are kept in memory: registers are what is scarce."""
+    store_tokens(tokens, c, load_tokens(tokens, c, COLUMNS, BLOCK_T) + values, COLUMNS, BLOCK_T)
+
+
+@triton.jit
 def add(into, x):
+    """Add to what is there."""
     tl.store(into, tl.load(into) + x)
 
 
-@triton.jit
-def add_tokens(x, STRIDE, rows, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
-    """Sums over blocks are kept in memory: registers are what is scarce."""
-    at = tl.arange(0, BLOCK_T)[:, None] * STRIDE + tl.arange(0, COLUMNS)[None, :]
-    here = real(rows, BLOCK_T)[:, None]
-    tl.store(x + at, tl.load(x + at, here, 0.0) + values, here)
-
-
-# Blocks: BLOCK_R hidden units, which are rows of the last layer, and of the first, which lies on its
-# side. So for both a block W is (BLOCK_R, D), and no warp ever holds more than BLOCK_C of D channels
-# of a factor that is summed over
+# Blocks: BLOCK_R hidden units, which are rows of the last layer, and of the first, which lies on
+# its side. So for both a block W is (BLOCK_R, D); no more than BLOCK_C channels of a factor that is
+# summed over are ever held.
 
 
 @triton.jit
-def block_at(r, D: tl.constexpr, BLOCK_R: tl.constexpr):
+def block_at(r, plan: tl.constexpr):
     """Where hidden units r.. are in a layer."""
-    return (r + tl.arange(0, BLOCK_R))[:, None] * D + tl.arange(0, D)[None, :]
-
-
-@triton.constexpr_function
-def channels_at_once(D, PRECISION):
-    """BLOCK_C: three TF32 terms of a number take more room than one of bfloat16."""
-    return 64 if PRECISION == "bf16" and D == 128 else min(D, 32)
+    return (r + tl.arange(0, plan.BLOCK_R))[:, None] * plan.D + tl.arange(0, plan.D)[None, :]
 
 
 @triton.jit
-def project(
-    x, STRIDE, rows, W, D: tl.constexpr, PRECISION, BLOCK_T: tl.constexpr, BLOCK_R: tl.constexpr
-):
-    """``x W^T``: tokens x, ``(BLOCK_T, D)``, on each of BLOCK_R rows that W points to."""
-    BLOCK_C: tl.constexpr = channels_at_once(D, PRECISION)
-    z = tl.zeros((BLOCK_T, BLOCK_R), tl.float32)
-    for c in tl.range(0, D, BLOCK_C, disable_licm=True):
-        at = tl.arange(0, BLOCK_R)[:, None] * D + c + tl.arange(0, BLOCK_C)[None, :]
-        own = load_tokens(x + c, STRIDE, rows, BLOCK_C, BLOCK_T)
-        z += dot(own, tl.trans(tl.load(W + at)), PRECISION)
+def project(x, W, plan: tl.constexpr):
+    """``x W^T``: tokens x on each of the BLOCK_R rows that W points to."""
+    z = tl.zeros((plan.BLOCK_T, plan.BLOCK_R), tl.float32)
+    rows = tl.arange(0, plan.BLOCK_R)[:, None] * plan.D + tl.arange(0, plan.BLOCK_C)[None, :]
+    for c in tl.range(0, plan.D, plan.BLOCK_C, disable_licm=True):
+        own = load_tokens(x, c, plan.BLOCK_C, plan.BLOCK_T)
+        z += dot(own, tl.trans(tl.load(W + rows + c)), plan.PRECISION)
     return z
 
 
 @triton.jit
-def compare(
-    x, STRIDE, rows, y, y_STRIDE, y_rows, D: tl.constexpr, PRECISION, BLOCK_T: tl.constexpr
-):
+def compare(x, y, plan: tl.constexpr):
     """``x y^T`` of the tokens of two tiles, ``(BLOCK_T, BLOCK_T)``."""
-    BLOCK_C: tl.constexpr = channels_at_once(D, PRECISION)
-    z = tl.zeros((BLOCK_T, BLOCK_T), tl.float32)
-    for c in tl.range(0, D, BLOCK_C, disable_licm=True):
-        own = load_tokens(x + c, STRIDE, rows, BLOCK_C, BLOCK_T)
-        other = load_tokens(y + c, y_STRIDE, y_rows, BLOCK_C, BLOCK_T)
-        z += dot(own, tl.trans(other), PRECISION)
+    z = tl.zeros((plan.BLOCK_T, plan.BLOCK_T), tl.float32)
+    for c in tl.range(0, plan.D, plan.BLOCK_C, disable_licm=True):
+        own = load_tokens(x, c, plan.BLOCK_C, plan.BLOCK_T)
+        other = load_tokens(y, c, plan.BLOCK_C, plan.BLOCK_T)
+        z += dot(own, tl.trans(other), plan.PRECISION)
     return z
 
 
 @triton.jit
-def key_block(k, STRIDE, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R):
+def key_block(keys, anchor, r, plan: tl.constexpr):
     """What the last layer sees of keys, a, and the product z_1 that it was made of."""
-    if DEPTH == 1:
-        a = load_tokens(k + r, STRIDE, rows, BLOCK_R, BLOCK_T)
+    if plan.DEPTH == 1:
+        a = load_tokens(keys, r, plan.BLOCK_R, plan.BLOCK_T)
         return a, a
     else:
-        z_1 = project(k, STRIDE, rows, anchor + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
-        return z_1, act(z_1, GELU)
+        z_1 = project(keys, anchor + r * plan.D, plan)
+        return z_1, act(z_1, plan)
 
 
 @triton.jit
-def key_product(
-    k,
-    STRIDE,
-    rows,
-    anchor,
-    D: tl.constexpr,
-    WIDTH,
-    DEPTH,
-    GELU,
-    PRECISION,
-    BLOCK_T: tl.constexpr,
-    BLOCK_R,
-):
+def key_product(keys, anchor, plan: tl.constexpr):
     """What the last layer makes of keys, z, at the anchor."""
-    z = tl.zeros((BLOCK_T, D), tl.float32)
-    for r in tl.range(0, WIDTH, BLOCK_R, disable_licm=True):
-        a = key_block(k, STRIDE, rows, anchor, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R)[1]
-        W = tl.load(anchor + (DEPTH - 1) * WIDTH * D + block_at(r, D, BLOCK_R))
-        z += dot(a, W, PRECISION)
+    z = tl.zeros((plan.BLOCK_T, plan.D), tl.float32)
+    for r in tl.range(0, plan.WIDTH, plan.BLOCK_R, disable_licm=True):
+        a = key_block(keys, anchor, r, plan)[1]
+        z += dot(a, tl.load(anchor + plan.LAST + block_at(r, plan)), plan.PRECISION)
     return z
 
 
 @triton.jit
-def delta_block(delta, z_1, last, r, D, DEPTH, GELU, PRECISION, BLOCK_T, BLOCK_R):
-    """The propagated error ``p = delta W^T`` of two layers, and ``delta_1 = p act'(z_1)``."""
-    if DEPTH == 1:
-        return z_1, z_1
-    else:
-        p = project(delta, D, (0, BLOCK_T), last + r * D, D, PRECISION, BLOCK_T, BLOCK_R)
-        return p, p * act_slope(z_1, GELU)
+def delta_block(errors, z_1, anchor, r, plan: tl.constexpr):
+    """The error propagated through the last of two layers, ``p``, and ``delta_1 = p act'(z_1)``."""
+    p = project(errors, anchor + plan.LAST + r * plan.D, plan)
+    return p, p * act_slope(z_1, plan)

@@ -1,0 +1,86 @@
+"""What a kernel is compiled for: the memory's form, precision, and tiles at which nothing spills.
+
+``docs/kernels.md`` has what the compiler makes of each; ``make kernels`` writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+BLOCK_T = 16
+"""Tokens of a tile: the least that a tensor core takes, as registers are what is scarce."""
+
+# The compiler, left alone, would rather spill a few registers than run fewer programs at a time.
+LAUNCH = {"num_stages": 1, "maxnreg": 255}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Constants of a kernel; it takes them as one argument, and sees the properties, too.
+
+    Parameters
+    ----------
+    D, WIDTH, DEPTH : int
+        Channels of a head, width of what the last layer sees, layers.
+    MOMENTUM, MASK, REST, NORM, HUBER, RESIDUAL, GELU : bool
+        Whether there is momentum, a write mask, an M_0 that forgetting leads to, a LayerNorm, a
+        clipped loss, a residual; and whether the activation is GELU.
+    PRECISION : {"tf32x3", "bf16"}
+        Of products; sums are float32.
+    BLOCK_R : int
+        Hidden units of the memory that are taken at once.
+    """
+
+    D: int
+    WIDTH: int
+    DEPTH: int
+    MOMENTUM: bool
+    MASK: bool
+    REST: bool
+    NORM: bool
+    HUBER: bool
+    RESIDUAL: bool
+    GELU: bool
+    PRECISION: str
+    BLOCK_R: int = 16
+
+    @property
+    def BLOCK_T(self) -> int:  # noqa: N802  # a constant, to a kernel
+        """Tokens of a tile."""
+        return BLOCK_T
+
+    @property
+    def BLOCK_C(self) -> int:  # noqa: N802
+        """Channels of a factor that are taken at once where they are summed over."""
+        return 64 if self.PRECISION == "bf16" and self.D == 128 else min(self.D, 32)
+
+    @property
+    def LAYERS(self) -> int:  # noqa: N802
+        """Weights of all layers together; momentum comes after them."""
+        return self.DEPTH * self.WIDTH * self.D
+
+    @property
+    def STATE(self) -> int:  # noqa: N802
+        """Weights and momentum of one memory."""
+        return (1 + self.MOMENTUM) * self.LAYERS
+
+    @property
+    def LAST(self) -> int:  # noqa: N802
+        """Where the last layer begins."""
+        return (self.DEPTH - 1) * self.WIDTH * self.D
+
+    @property
+    def ROOM(self) -> int:  # noqa: N802
+        """Numbers of a token in ``hidden``: see ``read_kernel``."""
+        return (2 * self.DEPTH - 1) * self.WIDTH
+
+
+def block_rows(kernel: str, dim: int, width: int) -> int:
+    """BLOCK_R of a kernel by its name, for heads of ``dim`` channels."""
+    wide = kernel in ("write_kernel", "write_backward_kernel") and dim >= 64
+    return 32 if wide and width % 32 == 0 else 16
+
+
+def warps(dim: int) -> int:
+    """Warps of a program."""
+    return 8 if dim == 128 else 4

@@ -11,10 +11,10 @@ VENV_PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench kernels gpu clean
 
 help: ## list what make can do here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
 
 demo: $(STAMP) ## fit both heads on bundled real data, print tables, draw plots
 	@$(VENV_PYTHON) examples/demo.py
@@ -32,6 +32,13 @@ bench: $(STAMP) ## run every benchmark; BENCH_ARGS= for the full length instead 
 	@set -e; for script in benchmarks/[!_]*.py; do \
 		echo "== $$script $(BENCH_ARGS)"; $(VENV_PYTHON) "$$script" $(BENCH_ARGS); done
 	@$(VENV_PYTHON) benchmarks/_tables.py
+
+kernels: $(STAMP) ## compile every Triton kernel for A100 and H100, without either; writes docs/kernels.md
+	@$(VENV_PYTHON) benchmarks/kernel_resources.py
+
+gpu: $(STAMP) ## on a machine with a GPU: are the kernels right, and how fast
+	@$(VENV_PYTHON) -m pytest -m gpu
+	@$(VENV_PYTHON) benchmarks/kernel_roofline.py
 
 clean: ## remove the environment and every cache
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Every Triton kernel that the dispatcher can pick is healthy: compiled without a GPU, nothing spilled.
+"""Every Triton kernel that can be picked, compiled without a GPU: nothing is spilled.
 
     python benchmarks/kernel_resources.py            # also writes docs/kernels.md; make kernels
     python benchmarks/kernel_resources.py --json     # prints rows instead, for the tests
@@ -26,8 +26,8 @@ os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 import triton
 from _kernel_resources import resources
 
-from titans_core.ops.chunked_triton.blocks import BLOCK_T, LAUNCH, blocks
 from titans_core.ops.chunked_triton.gates import gates_backward_kernel, gates_kernel
+from titans_core.ops.chunked_triton.plan import BLOCK_T, LAUNCH, Plan, block_rows, warps
 from titans_core.ops.chunked_triton.read import read_backward_kernel, read_kernel
 from titans_core.ops.chunked_triton.write import write_backward_kernel, write_kernel
 from titans_core.ops.triton_support import TRITON_DIMS
@@ -38,6 +38,16 @@ GATES = (gates_kernel, gates_backward_kernel)  # they see no channels and no mem
 CAPABILITIES = (80, 90)
 PRECISIONS = {"float32": "tf32x3", "bfloat16": "bf16"}
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
+
+TEXT = """# What the Triton kernels need
+
+Written by `make kernels`, from the machine code that Triton {version} makes without a GPU. A
+program is one memory (a batch entry's head), or one tile of {tokens} of its tokens. Every option is
+on; the memory of two layers has expansion 2. Programs: how many a multiprocessor can hold at most.
+No kernel spills a register or has a stack.
+
+| kernel | inputs | channels | depth | GPU | warps | registers | shared, bytes | programs |
+|---|---|---|---|---|---|---|---|---|"""
 
 Case = tuple[Any, str, int, int, int]  # kernel, dtype, channels, depth, capability
 
@@ -55,27 +65,28 @@ def measure(case: Case) -> dict[str, Any]:
     """One row: what was compiled, and what its code needs."""
     kernel, dtype, dim, depth, capability = case
     width = dim if depth == 1 else 2 * dim
-    block = blocks(kernel.__name__, dim, PRECISIONS[dtype])
-    constants = {
-        **{name: True for name in kernel.arg_names if name.startswith("HAS_")},
-        "D": dim,
-        "WIDTH": width,
-        "DEPTH": depth,
-        "RESIDUAL": True,
-        "GELU": False,
-        "PRECISION": PRECISIONS[dtype],
-        "BLOCK_T": BLOCK_T,
-        "BLOCK_R": block.rows,
-        "KEEP": True,
-    }
-    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    plan = Plan(
+        D=dim,
+        WIDTH=width,
+        DEPTH=depth,
+        MOMENTUM=True,
+        MASK=True,
+        REST=True,
+        NORM=True,
+        HUBER=True,
+        RESIDUAL=True,
+        GELU=False,
+        PRECISION=PRECISIONS[dtype],
+        BLOCK_R=block_rows(kernel.__name__, dim, width),
+    )
+    constants = {"plan": plan} | ({"KEEP": True} if "KEEP" in kernel.arg_names else {})
     signature = {n: _type(n, dtype) for n in kernel.arg_names if n not in constants}
     found = resources(
         kernel,
         signature,
         constants,
         capability=capability,
-        num_warps=block.warps,
+        num_warps=warps(dim),
         aligned=[name for name, kind in signature.items() if kind.startswith("*")],
         **LAUNCH,
     )
@@ -85,7 +96,7 @@ def measure(case: Case) -> dict[str, Any]:
         "dim": dim,
         "depth": depth,
         "capability": capability,
-        "rows": block.rows,
+        "rows": plan.BLOCK_R,
         **asdict(found),
     }
 
@@ -100,18 +111,7 @@ def _type(name: str, dtype: str) -> str:
 
 def page(rows: list[dict[str, Any]]) -> str:
     """The table as a page of the documentation."""
-    lines = [
-        "# What the Triton kernels need",
-        "",
-        "Written by `make kernels`, from the machine code that Triton "
-        f"{triton.__version__} makes without a GPU. A program is one memory (a batch entry's head), "
-        f"or one tile of {BLOCK_T} of its tokens. Every option is on; the memory of two layers has "
-        "expansion 2. Programs: how many a multiprocessor can hold at most. No kernel spills a "
-        "register or has a stack.",
-        "",
-        "| kernel | inputs | channels | depth | GPU | warps | registers | shared, bytes | programs |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    lines = [TEXT.format(version=triton.__version__, tokens=BLOCK_T)]
     for row in rows:
         shape = ("any", "any") if row["dtype"] == "any" else (row["dim"], row["depth"])
         cells = [f"`{row['kernel']}`", row["dtype"], *shape, f"sm_{row['capability']}"]

@@ -114,6 +114,16 @@ def test_a_stream_may_be_cut_anywhere(cuts: tuple[int, ...]) -> None:
 
 
 @pytest.mark.gpu
+def test_a_long_stream_is_taken_in_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    from titans_core.ops import chunked_triton
+
+    monkeypatch.setattr(chunked_triton, "SEGMENT_BYTES", 1)  # a tile at a time
+    inputs = inputs_of(40, depth=1, norm=False, heads=1)
+    inputs["write_mask"] = torch.arange(40)[None] % 3 > 0
+    assert_kernels_agree(inputs, chunk_size=24, forget_toward="initial")
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_gates_that_are_shut_or_fully_open(value: float) -> None:
     inputs = inputs_of(20, depth=1, norm=False)

@@ -9,8 +9,13 @@ import torch
 from torch import Tensor
 
 from titans_core.ops.chunked_triton.op import memory_op
+from titans_core.ops.chunked_triton.plan import BLOCK_T
 from titans_core.ops.memory_mlp import MemoryForm, Weights
 from titans_core.ops.state import NeuralMemoryState
+
+# Weights and momentum are written down for every tile. Without gradients they are not needed for
+# long, so a long stream is taken in segments; that changes nothing.
+SEGMENT_BYTES = 512 * 2**20
 
 
 def neural_memory_triton(
@@ -32,7 +37,18 @@ def neural_memory_triton(
     q, k and v may be in bfloat16 and then take half-precision products; all that is summed and
     kept is float32.
     """
-    time = q.shape[1]
+    n_tokens = q.shape[1]
+    tile_bytes = 4 * len(q) * sum(w[0].numel() for w in (*state.weights, *state.momentum))
+    at_once = max(1, SEGMENT_BYTES // tile_bytes) * BLOCK_T
+    if n_tokens > at_once:
+        tokens = q, k, v, memory_lr, momentum_decay, forget_gate, write_mask
+        options = {"chunk_size": chunk_size, "form": form, "rest": rest}
+        outputs = []
+        for start in range(0, n_tokens, at_once):
+            *part, mask = (None if x is None else x[:, start : start + at_once] for x in tokens)
+            y, state = neural_memory_triton(*part, state, write_mask=mask, **options)
+            outputs.append(y)
+        return torch.cat(outputs, dim=1), state
     gain, bias = form.norm or (None, None)
     anchor, start = _pack(state.anchor), _pack(state.weights)[:, None]
     if state.momentum:
@@ -58,7 +74,7 @@ def neural_memory_triton(
     )
     weights = _unpack(end[:, 0], state.weights)
     momentum = _unpack(end[:, 1], state.weights) if state.momentum else ()
-    offset = (state.offset + time) % chunk_size
+    offset = (state.offset + n_tokens) % chunk_size
     anchor_end = _unpack(opened, state.weights) if offset else weights
     return y, NeuralMemoryState(anchor_end, weights, momentum, offset)
 

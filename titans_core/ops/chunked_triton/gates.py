@@ -1,4 +1,4 @@
-"""Gates of a tile, in closed form (``ops/README.md``, section 2), and the kernels that see only them.
+"""Gates of a tile in closed form (``ops/README.md``, section 2); the kernels that see only them.
 
 Decays are summed as logarithms, each segment by itself.
 """
@@ -144,8 +144,8 @@ def gates_backward_kernel(
 ):
     """Gradients of the gates from those of what is made of them; one program per tile and memory.
 
-    ``g_G`` is ``(tiles, N, BLOCK_T, BLOCK_T)``; ``g_read`` ``(tiles, N, 2, BLOCK_T)`` of beta and f;
-    ``g_shares`` and ``g_ends`` are as in ``gates_kernel``.
+    ``g_G`` is ``(tiles, N, BLOCK_T, BLOCK_T)``, ``g_read`` ``(tiles, N, 2, BLOCK_T)``, of beta
+    and f; ``g_shares`` and ``g_ends`` are as in ``gates_kernel``.
     """
     i, tile, sample, head, _ = place(tiles, H)
     begin, rows, _ = locate(i, T, offset, chunk_size, plan.BLOCK_T)

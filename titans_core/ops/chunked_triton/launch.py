@@ -49,7 +49,7 @@ class Launch:
         q = tensors[0]
         _, time, heads, dim = q.shape
         self.memories, parts, depth, size = shape
-        self.tensors = dict(zip(TENSORS, map(_contiguous, tensors), strict=True))
+        self.tensors: dict[str, Any] = dict(zip(TENSORS, map(_contiguous, tensors), strict=True))
         per_chunk = -(-form.chunk_size // BLOCK_T)
         before, position = form.offset // BLOCK_T, form.offset + time - 1
         chunk, within = position // form.chunk_size, position % form.chunk_size

@@ -134,7 +134,7 @@ def _(*args: Any) -> tuple[Tensor, ...]:
 
 
 def _of_ends(g_end: Tensor, start: Tensor, rest: Tensor | None) -> Tensor:
-    """Gradients of what a tile's end has of its start: M in M, S in M, S in S; ``(tiles, N, 3)``."""
+    """Gradients of what an end has of its start: M in M, S in M, S in S; ``(tiles, N, 3)``."""
     g_W, W = g_end[:, :, 0].flatten(2), start[:, :, 0].flatten(2)
     g_beta = torch.einsum("tns,tns->tn", g_W, W)
     if rest is not None:  # what is not kept of M is M_0

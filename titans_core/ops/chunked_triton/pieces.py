@@ -70,7 +70,7 @@ def mean(x, D: tl.constexpr):
 
 @triton.jit
 def normalise(z, D: tl.constexpr):
-    """n and s of the LayerNorm: the normalised product, the inverse of its deviation."""
+    """The LayerNorm's n and s: the normalised product, the inverse of its deviation."""
     centred = z - mean(z, D)
     s = 1 / tl.sqrt(mean(centred * centred, D) + NORM_EPS)
     return centred * s, s

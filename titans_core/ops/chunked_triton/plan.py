@@ -83,4 +83,4 @@ def block_rows(kernel: str, dim: int, width: int) -> int:
 
 def warps(dim: int) -> int:
     """Warps of a program."""
-    return 8 if dim == 128 else 4
+    return {16: 2, 128: 8}.get(dim, 4)

@@ -221,10 +221,10 @@ def read_backward_kernel(
 ):
     """Everything that the gradient of ``y`` says to what was read, from what ``read_kernel`` kept.
 
-    In ``hidden``, gradients take the place of the last layer's inputs a, and for two layers those of
-    the first layer's deltas the place of these. ``g_delta`` is like ``deltas``; ``g_k`` is begun for
-    two layers. ``g_fast`` ``(tiles + 1, N, P, DEPTH, WIDTH D)`` gets the gradients of W and S at the
-    start of each tile, ``g_rest`` ``(tiles, N, DEPTH, WIDTH D)`` those of M_0. ``g_gain`` and
+    In ``hidden``, gradients take the place of the last layer's inputs a, for two layers also those
+    of the first layer's deltas the place of these. ``g_delta`` is like ``deltas``; ``g_k`` is begun
+    for two layers. ``g_fast`` ``(tiles + 1, N, P, DEPTH, WIDTH D)`` gets the gradients of W and S
+    at the start of each tile, ``g_rest`` ``(tiles, N, DEPTH, WIDTH D)`` those of M_0. ``g_gain`` and
     ``g_bias`` are ``(tiles, N, D)``; ``g_G`` and ``g_read`` are for ``gates_backward_kernel``.
     """
     i, tile, sample, head, memories = place(tiles, H)
@@ -301,8 +301,8 @@ def read_backward_kernel(
             store_tokens(inner, plan.WIDTH + r, g_delta_1, plan.BLOCK_R, plan.BLOCK_T)
             at = r * plan.D
             g_own_q, g_beta, g_f = read_block_backward(
-                g_z_1, queries, fast + at, rest + at, g_fast + at, g_rest + at, beta, f, g_beta, g_f,
-                False, plan,
+                g_z_1, queries, fast + at, rest + at, g_fast + at, g_rest + at, beta, f, g_beta,
+                g_f, False, plan,
             )  # fmt: skip
             own_g_q += g_own_q
         own_g_G += g_attention * similar

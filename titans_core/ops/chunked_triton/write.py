@@ -80,7 +80,7 @@ def write_kernel(
 ):
     """Fill rows 2.. of ``fast``; rows 0 and 1 hold the anchor and what the stream begins with.
 
-    Tokens are ``(B, T, H, D)``. ``fast`` is ``(tiles + 2, N, P, DEPTH, WIDTH D)``: weights, and after
+    Tokens are ``(B, T, H, D)``. ``fast`` is ``(tiles + 2, N, P, DEPTH, WIDTH D)``: weights, after
     them momentum, of all layers, the first of two transposed; ``rest`` is ``(H, DEPTH, WIDTH D)``.
     ``deltas``, ``(tiles, N, BLOCK_T, D)``, gets the errors propagated to the last layer.
     """
@@ -176,10 +176,10 @@ def write_backward_kernel(
 ):
     """From the last tile to the first; completes what ``read_backward_kernel`` began.
 
-    ``g_fast`` comes with the gradient of the last row of ``fast`` in its own last row, and gets those
-    at the start of every tile. ``g_anchor`` ``(N, DEPTH, WIDTH D)`` comes with that of the last
-    chunk's anchor and leaves with that of row 0. ``g_k``, ``g_gain`` and ``g_bias``, ``(N, D)``, are
-    added to. ``g_shares`` is for ``gates_backward_kernel``.
+    ``g_fast`` comes with the gradient of the last row of ``fast`` in its own last row, and gets
+    those at the start of every tile. ``g_anchor`` ``(N, DEPTH, WIDTH D)`` comes with that of the
+    last chunk's anchor and leaves with that of row 0. ``g_k``, and ``g_gain`` and ``g_bias``
+    ``(N, D)``, are added to. ``g_shares`` is for ``gates_backward_kernel``.
     """
     memory, memories = tl.program_id(0).to(tl.int64), tl.num_programs(0).to(tl.int64)
     sample, head = memory // H, memory % H
@@ -208,7 +208,15 @@ def write_backward_kernel(
         for r in tl.range(0, plan.WIDTH, plan.BLOCK_R, disable_licm=True):
             a = key_block(keys, anchor, r, plan)[1]
             g_a, g_written, g_in_M, g_in_S = write_block_backward(
-                a, errors, g_end + plan.LAST, g_start + plan.LAST, r, own_shares, g_in_M, g_in_S, plan
+                a,
+                errors,
+                g_end + plan.LAST,
+                g_start + plan.LAST,
+                r,
+                own_shares,
+                g_in_M,
+                g_in_S,
+                plan,
             )
             add_tokens(g_errors, 0, g_written, plan.D, plan.BLOCK_T)
             add_tokens(inner, r, g_a, plan.BLOCK_R, plan.BLOCK_T)

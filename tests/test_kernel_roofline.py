@@ -31,6 +31,11 @@ def roofline(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("kernel_roofline")
 
 
+@pytest.fixture
+def model(roofline: ModuleType) -> ModuleType:
+    return importlib.import_module("_kernel_costs")
+
+
 class Counter:
     """Listens to Triton's interpreter while kernels run."""
 
@@ -120,16 +125,16 @@ def counted(monkeypatch: pytest.MonkeyPatch, case: Any) -> Counts:
     [(16, 2, 32, "float32"), (16, 2, 16, "bfloat16"), (32, 1, 48, "bfloat16")],
 )
 def test_the_formulas_count_what_the_kernels_do(
-    roofline: ModuleType,
+    model: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     dim: int,
     depth: int,
     chunk: int,
     dtype: str,
 ) -> None:
-    case = roofline.Case(dim, depth, chunk, dtype, batch=2, heads=1, tokens=32)
+    case = model.Case(dim, depth, chunk, dtype, batch=2, heads=1, tokens=32)
     found = counted(monkeypatch, case)
-    passes = roofline.costs(case)
+    passes = model.costs(case)
     expected = {cost.kernel: cost for cost in passes["forward + backward"]}
     assert set(found) == set(expected) - {"torch between"}
     for kernel, now in found.items():
@@ -140,17 +145,15 @@ def test_the_formulas_count_what_the_kernels_do(
 
 
 @pytest.mark.parametrize("depth", [1, 2])
-def test_what_must_be_multiplied_is_what_the_equations_say(
-    roofline: ModuleType, depth: int
-) -> None:
-    case = roofline.Case(64, depth, 64, "bfloat16")
-    of = {cost.kernel: cost for cost in roofline.costs(case)["forward"]}
+def test_what_must_be_multiplied_is_what_the_equations_say(model: ModuleType, depth: int) -> None:
+    case = model.Case(64, depth, 64, "bfloat16")
+    of = {cost.kernel: cost for cost in model.costs(case)["forward"]}
     every = case.batch * case.heads * case.tokens
     first = 64 * 64 * (case.expansion if depth == 2 else 1)
     p, c = depth * first, 2 * 64 + (depth - 1) * 2 * 128  # c: d_in + d_out of all layers
-    # The table of section 8 in ops/README.md; reading makes the first layer's deltas once more.
+    # The table of section 9 in ops/README.md; reading makes the first layer's deltas once more.
     writing = p + (p - first) + 2 * p
-    reading = 3 * p + importlib.import_module("_kernel_costs").BLOCK_T * c + 2 * (p - first)
+    reading = 3 * p + model.BLOCK_T * c + 2 * (p - first)
     needed = {name: cost.products - cost.again for name, cost in of.items()}
     assert needed["write_kernel"] == every * writing
     assert needed["read_kernel"] == every * reading
@@ -175,9 +178,9 @@ def test_costs_grow_with_the_stream_and_parts_are_no_more_than_the_whole(
                     assert binds in {"HBM", "products", "seq."}
 
 
-def test_only_as_many_processors_write_as_there_are_memories(roofline: ModuleType) -> None:
-    cost = roofline.Cost("write_kernel", products=1e12, again=0, exact=0, least=1, states=0)
-    lone, many = (roofline.Case(64, 1, 16, "bfloat16", batch=n, heads=1) for n in (1, 1000))
+def test_only_as_many_processors_write_as_there_are_memories(model: ModuleType) -> None:
+    cost = model.Cost("write_kernel", products=1e12, again=0, exact=0, least=1, states=0)
+    lone, many = (model.Case(64, 1, 16, "bfloat16", batch=n, heads=1) for n in (1, 1000))
     assert cost.floor(lone, "H100")[:2] == (pytest.approx(132 * 2 / 989), "seq.")
     assert cost.floor(many, "H100")[:2] == (pytest.approx(2 / 989), "products")
     assert replace(cost, kernel="read_kernel").floor(lone, "H100")[0] == pytest.approx(2 / 989)

@@ -13,8 +13,8 @@ from titans_core.ops.chunked_triton.plan import BLOCK_T
 from titans_core.ops.memory_mlp import MemoryForm, Weights
 from titans_core.ops.state import NeuralMemoryState
 
-# Weights and momentum are written down for every tile. Without gradients they are not needed for
-# long, so a long stream is taken in segments; that changes nothing.
+# Weights and momentum are written down for every tile, and needed no longer where there are no
+# gradients; so a long stream is taken in segments, which changes nothing.
 SEGMENT_BYTES = 512 * 2**20
 
 

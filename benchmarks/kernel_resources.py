@@ -27,7 +27,7 @@ import triton
 from _kernel_resources import resources
 
 from titans_core.ops.chunked_triton.gates import gates_backward_kernel, gates_kernel
-from titans_core.ops.chunked_triton.plan import BLOCK_T, LAUNCH, Plan, block_rows, warps
+from titans_core.ops.chunked_triton.plan import BLOCK_T, LAUNCH, Plan, fitted, warps
 from titans_core.ops.chunked_triton.read import read_backward_kernel, read_kernel
 from titans_core.ops.chunked_triton.write import write_backward_kernel, write_kernel
 from titans_core.ops.triton_support import TRITON_DIMS
@@ -77,8 +77,8 @@ def measure(case: Case) -> dict[str, Any]:
         RESIDUAL=True,
         GELU=False,
         PRECISION=PRECISIONS[dtype],
-        BLOCK_R=block_rows(kernel.__name__, dim, width),
     )
+    plan = fitted(plan, kernel.__name__)
     constants = {"plan": plan} | ({"KEEP": True} if "KEEP" in kernel.arg_names else {})
     signature = {n: _type(n, dtype) for n in kernel.arg_names if n not in constants}
     found = resources(

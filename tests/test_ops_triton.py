@@ -17,7 +17,7 @@ from titans_core.ops import neural_memory, triton_support
 pytest.importorskip("triton")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TOLERANCE = 1e-4
-LENGTHS = [(1, 5), (4, 5), (16, 1), (16, 15), (16, 16), (16, 17), (16, 63), (20, 63), (63, 40)]
+LENGTHS = [(1, 3), (4, 5), (16, 1), (16, 15), (16, 16), (16, 17), (16, 63), (20, 45), (63, 40)]
 
 
 def inputs_of(time: int, **options: Any) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def test_a_clipped_loss_and_the_other_activation(depth: int) -> None:
 @pytest.mark.parametrize("momentum", [False, True])
 @pytest.mark.parametrize("kind", ["all masked", "random", "ragged"])
 def test_masked_tokens_change_nothing(kind: str, momentum: bool) -> None:
-    inputs = inputs_of(37, depth=2, norm=True, momentum=momentum, batch=2, heads=1)
-    mask = random_mask(kind, 2, 37, 16)
+    inputs = inputs_of(20, depth=2, norm=True, momentum=momentum, batch=2, heads=1)
+    mask = random_mask(kind, 2, 20, 16)
     assert mask is not None
     with torch.no_grad():
         inputs["k"][~mask] = torch.nan

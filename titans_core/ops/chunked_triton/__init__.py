@@ -41,12 +41,22 @@ def neural_memory_triton(
     tile_bytes = 4 * len(q) * sum(w[0].numel() for w in (*state.weights, *state.momentum))
     at_once = max(1, SEGMENT_BYTES // tile_bytes) * BLOCK_T
     if n_tokens > at_once:
-        tokens = q, k, v, memory_lr, momentum_decay, forget_gate, write_mask
-        options = {"chunk_size": chunk_size, "form": form, "rest": rest}
         outputs = []
-        for start in range(0, n_tokens, at_once):
-            *part, mask = (None if x is None else x[:, start : start + at_once] for x in tokens)
-            y, state = neural_memory_triton(*part, state, write_mask=mask, **options)
+        for first in range(0, n_tokens, at_once):
+            part = slice(first, first + at_once)
+            y, state = neural_memory_triton(
+                q[:, part],
+                k[:, part],
+                v[:, part],
+                memory_lr[:, part],
+                None if momentum_decay is None else momentum_decay[:, part],
+                forget_gate[:, part],
+                state,
+                chunk_size=chunk_size,
+                form=form,
+                rest=rest,
+                write_mask=None if write_mask is None else write_mask[:, part],
+            )
             outputs.append(y)
         return torch.cat(outputs, dim=1), state
     gain, bias = form.norm or (None, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from titans_core.ops.chunked_triton.gates import gates_kernel
 from titans_core.ops.chunked_triton.pieces import INTERPRETED
-from titans_core.ops.chunked_triton.plan import BLOCK_T, LAUNCH, Plan, block_rows, warps
+from titans_core.ops.chunked_triton.plan import BLOCK_T, LAUNCH, Plan, fitted, warps
 
 TENSORS = ("q", "k", "v", "theta", "eta", "alpha", "write", "rest", "gain", "bias")
 
@@ -102,8 +101,7 @@ class Launch:
     def _start(
         self, kernel: Any, programs: int, tensors: dict[str, Tensor], constants: dict[str, bool]
     ) -> None:
-        plan = self.plan
-        plan = replace(plan, BLOCK_R=block_rows(kernel.__name__, plan.D, plan.WIDTH))
+        plan = fitted(self.plan, kernel.__name__)
         known = {**self.tensors, **tensors, **self._numbers, **constants, "plan": plan}
         some = self.tensors["theta"]
         arguments = {n: some if known[n] is None else known[n] for n in kernel.arg_names}

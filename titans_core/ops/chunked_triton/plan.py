@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 BLOCK_T = 16
 """Tokens of a tile: the least that a tensor core takes, as registers are what is scarce."""
@@ -27,8 +27,9 @@ class Plan:
         clipped loss, a residual; and whether the activation is GELU.
     PRECISION : {"tf32x3", "bf16"}
         Of products; sums are float32.
-    BLOCK_R : int
-        Hidden units of the memory that are taken at once.
+    BLOCK_T, BLOCK_R, BLOCK_C : int
+        Tokens of a tile; hidden units of the memory that are taken at once; and channels of a
+        factor, where they are summed over.
     """
 
     D: int
@@ -42,20 +43,12 @@ class Plan:
     RESIDUAL: bool
     GELU: bool
     PRECISION: str
+    BLOCK_T: int = BLOCK_T
     BLOCK_R: int = 16
+    BLOCK_C: int = 16
 
     @property
-    def BLOCK_T(self) -> int:  # noqa: N802  # a constant, to a kernel
-        """Tokens of a tile."""
-        return BLOCK_T
-
-    @property
-    def BLOCK_C(self) -> int:  # noqa: N802
-        """Channels of a factor that are taken at once where they are summed over."""
-        return 64 if self.PRECISION == "bf16" and self.D == 128 else min(self.D, 32)
-
-    @property
-    def LAYERS(self) -> int:  # noqa: N802
+    def LAYERS(self) -> int:  # noqa: N802  # a constant, to a kernel
         """Weights of all layers together; momentum comes after them."""
         return self.DEPTH * self.WIDTH * self.D
 
@@ -75,12 +68,16 @@ class Plan:
         return (2 * self.DEPTH - 1) * self.WIDTH
 
 
-def block_rows(kernel: str, dim: int, width: int) -> int:
-    """BLOCK_R of a kernel by its name, for heads of ``dim`` channels."""
-    wide = kernel in ("write_kernel", "write_backward_kernel") and dim >= 64
-    return 32 if wide and width % 32 == 0 else 16
+def fitted(plan: Plan, kernel: str) -> Plan:
+    """The plan with the tiles at which a kernel, by its name, spills nothing."""
+    wide = kernel in ("write_kernel", "write_backward_kernel") and plan.D >= 64
+    rows = 32 if wide and plan.WIDTH % 32 == 0 else 16
+    # Three TF32 terms of a number take more room than one of bfloat16.
+    roomy = plan.PRECISION == "bf16" or kernel == "write_backward_kernel"
+    channels = 64 if plan.D == 128 and roomy else min(plan.D, 32)
+    return replace(plan, BLOCK_R=rows, BLOCK_C=channels)
 
 
 def warps(dim: int) -> int:
-    """Warps of a program."""
+    """Warps of a program, for heads of ``dim`` channels."""
     return {16: 2, 128: 8}.get(dim, 4)

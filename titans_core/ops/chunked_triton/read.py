@@ -224,8 +224,8 @@ def read_backward_kernel(
     In ``hidden``, gradients take the place of the last layer's inputs a, for two layers also those
     of the first layer's deltas the place of these. ``g_delta`` is like ``deltas``; ``g_k`` is begun
     for two layers. ``g_fast`` ``(tiles + 1, N, P, DEPTH, WIDTH D)`` gets the gradients of W and S
-    at the start of each tile, ``g_rest`` ``(tiles, N, DEPTH, WIDTH D)`` those of M_0. ``g_gain`` and
-    ``g_bias`` are ``(tiles, N, D)``; ``g_G`` and ``g_read`` are for ``gates_backward_kernel``.
+    at the start of each tile, ``g_rest`` ``(tiles, N, DEPTH, WIDTH D)`` those of M_0. ``g_gain``
+    and ``g_bias`` are ``(tiles, N, D)``; ``g_G`` and ``g_read`` are for ``gates_backward_kernel``.
     """
     i, tile, sample, head, memories = place(tiles, H)
     fast += ((i + 1) * memories + sample * H + head) * plan.STATE

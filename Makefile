@@ -21,7 +21,7 @@ demo: $(STAMP) ## fit both heads on bundled real data, print tables, draw plots
 	@$(VENV_PYTHON) examples/demo_dna.py
 
 test: $(STAMP) ## run all tests
-	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@OMP_NUM_THREADS=1 $(VENV_PYTHON) -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP) ## ruff (rules and format), mypy
 	@$(VENV_PYTHON) -m ruff check

@@ -34,7 +34,7 @@ def test_every_kernel_that_can_be_picked_is_healthy(dim: int) -> None:
 def compiled(dim: int) -> list[dict[str, Any]]:
     """Rows of ``kernel_resources.py``, in a process that interprets nothing."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    command = [sys.executable, str(SCRIPT), "--json", "--dim", str(dim), "--jobs", "1"]
+    command = [sys.executable, str(SCRIPT), "--json", "--dim", str(dim), "--jobs", "2"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: list[dict[str, Any]] = json.loads(done.stdout)

@@ -14,7 +14,7 @@ from titans_core.ops.memory_mlp import Weights
 TRITON_DIMS = (16, 32, 64, 128)
 """Channels of a head that there are kernels for."""
 
-_OLDEST = (3, 5)
+_OLDEST = (3, 7)
 
 
 def why_not_triton(q: Tensor, weights: Weights, read: str, traced: bool) -> str | None:

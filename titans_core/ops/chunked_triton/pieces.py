@@ -187,12 +187,14 @@ def store_tokens(tokens, c, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr
 @triton.jit
 def add_tokens(tokens, c, values, COLUMNS: tl.constexpr, BLOCK_T: tl.constexpr):
     """Sums over blocks are kept in memory: registers are what is scarce."""
+    tl.debug_barrier()  # what is there may have been stored by another thread
     store_tokens(tokens, c, load_tokens(tokens, c, COLUMNS, BLOCK_T) + values, COLUMNS, BLOCK_T)
 
 
 @triton.jit
 def add(into, x):
     """Add to what is there."""
+    tl.debug_barrier()
     tl.store(into, tl.load(into) + x)
 
 

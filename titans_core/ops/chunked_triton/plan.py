@@ -70,11 +70,11 @@ class Plan:
 
 def fitted(plan: Plan, kernel: str) -> Plan:
     """The plan with the tiles at which a kernel, by its name, spills nothing."""
-    wide = kernel in ("write_kernel", "write_backward_kernel") and plan.D >= 64
-    rows = 32 if wide and plan.WIDTH % 32 == 0 else 16
+    roomy_from = {"write_kernel": 64, "write_backward_kernel": 128}.get(kernel, 256)
+    rows = 32 if roomy_from <= plan.D and plan.WIDTH % 32 == 0 else 16
     # Three TF32 terms of a number take more room than one of bfloat16.
-    roomy = plan.PRECISION == "bf16" or kernel == "write_backward_kernel"
-    channels = 64 if plan.D == 128 and roomy else min(plan.D, 32)
+    lean = plan.PRECISION == "bf16" or kernel == "write_backward_kernel"
+    channels = 64 if plan.D == 128 and lean else min(plan.D, 32)
     return replace(plan, BLOCK_R=rows, BLOCK_C=channels)
 
 

@@ -280,6 +280,7 @@ def read_backward_kernel(
         a = load_tokens(inner, r, plan.BLOCK_R, plan.BLOCK_T)
         g_h += dot(g_scores, a, plan.PRECISION)
         g_a = dot(tl.trans(g_scores), h, plan.PRECISION)
+        tl.debug_barrier()  # other threads, too, have loaded what is replaced now
         store_tokens(inner, r, g_a, plan.BLOCK_R, plan.BLOCK_T)
         if plan.DEPTH == 2:
             g_z_1 = g_h * act_slope(z_1, plan)
@@ -298,6 +299,7 @@ def read_backward_kernel(
             delta_1 = load_tokens(inner, plan.WIDTH + r, plan.BLOCK_R, plan.BLOCK_T)
             g_attention -= dot(g_z_1, tl.trans(delta_1), plan.PRECISION)
             g_delta_1 = -dot(tl.trans(similar * G), g_z_1, plan.PRECISION)
+            tl.debug_barrier()
             store_tokens(inner, plan.WIDTH + r, g_delta_1, plan.BLOCK_R, plan.BLOCK_T)
             at = r * plan.D
             g_own_q, g_beta, g_f = read_block_backward(

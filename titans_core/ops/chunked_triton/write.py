@@ -284,5 +284,6 @@ def write_backward_kernel(
             for r in tl.range(0, plan.DEPTH * plan.WIDTH, plan.BLOCK_R, disable_licm=True):
                 at = block_at(r, plan)
                 add(g_start + at, tl.load(g_anchor + at))
+                tl.debug_barrier()
                 tl.store(g_anchor + at, tl.zeros((plan.BLOCK_R, plan.D), tl.float32))
         tl.debug_barrier()  # the tile before begins with what other threads have stored

@@ -214,6 +214,23 @@ def test_a_layer_exports_with_the_operator_in_it() -> None:
     torch.testing.assert_close(program.module()(x, gate), Fused().to(DEVICE)(x, gate))
 
 
+@pytest.mark.gpu
+def test_a_compiled_function_keeps_the_operator_and_its_gradients() -> None:
+    single = converted(inputs_of(18, depth=2, norm=True, heads=1), torch.float32)
+    inputs = {name: on_device(x) for name, x in single.items()}
+
+    def total(k: torch.Tensor) -> torch.Tensor:
+        y, state = neural_memory(
+            **{**inputs, "k": k}, chunk_size=16, residual=True, implementation="triton"
+        )
+        return y.sum() + state.weights[0].sum()
+
+    expected = torch.autograd.grad(total(inputs["k"]), inputs["k"])[0]
+    compiled = torch.compile(total, backend="aot_eager", fullgraph=True)
+    actual = torch.autograd.grad(compiled(inputs["k"]), inputs["k"])[0]
+    torch.testing.assert_close(actual, expected)
+
+
 def test_asked_for_by_name_it_says_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(message: str, time: int = 4, dtype: Any = torch.float32, **options: Any) -> None:
         of_inputs = {"depth": 2, "norm": False, "dim": 16, "hidden": 16}
@@ -228,7 +245,7 @@ def test_asked_for_by_name_it_says_what_it_cannot_do(monkeypatch: pytest.MonkeyP
     refused("not torch.float64", dtype=torch.float64)
     refused("chunk_start", read="chunk_start")
     refused("no trace", trace=[])
-    monkeypatch.setattr(triton_support, "_no_triton", lambda: "triton is not installed")
+    monkeypatch.setattr(triton_support, "_NO_TRITON", "triton is not installed")
     refused("triton is not installed")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     if DEVICE == "cpu":

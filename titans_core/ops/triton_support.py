@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -31,10 +30,9 @@ def why_not_triton(q: Tensor, weights: Weights, read: str, traced: bool) -> str 
         "read='chunk_start' has no kernel": read != "inclusive",
         "its kernels write no trace": traced,
     }
-    return next((reason for reason, applies in unsupported.items() if applies), _no_triton())
+    return next((reason for reason, applies in unsupported.items() if applies), _NO_TRITON)
 
 
-@cache
 def _no_triton() -> str | None:
     needed = ".".join(map(str, _OLDEST))
     try:
@@ -44,3 +42,6 @@ def _no_triton() -> str | None:
     if tuple(int(x) for x in found.split(".")[:2]) < _OLDEST:
         return f"its kernels need triton >= {needed}; installed is {found}"
     return None
+
+
+_NO_TRITON = _no_triton()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -271,5 +272,17 @@ def test_a_second_gradient_is_refused() -> None:
     moved = {name: on_device(x) for name, x in inputs.items()}
     y, _ = neural_memory(**moved, chunk_size=4, implementation="triton")
     (g,) = torch.autograd.grad(y.sum(), moved["k"], create_graph=True)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(NotImplementedError, match="take implementation='reference'"):
         g.sum().backward()
+
+
+@pytest.mark.parametrize(("hip", "capability"), [(None, (7, 5)), ("6.0", (9, 0))])
+def test_a_gpu_that_the_kernels_are_not_for_is_left_to_torch(
+    monkeypatch: pytest.MonkeyPatch, hip: str | None, capability: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(torch.version, "hip", hip)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    q = SimpleNamespace(is_cuda=True, device="cuda:0")
+    why_not = triton_support.why_not_triton(q, (), "inclusive", False)  # type: ignore[arg-type]
+    assert why_not is not None
+    assert "compute capability 8.0" in why_not

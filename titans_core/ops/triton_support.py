@@ -20,6 +20,8 @@ def why_not_triton(q: Tensor, weights: Weights, read: str, traced: bool) -> str 
     """What keeps the kernels from these inputs; None if nothing does."""
     if not (q.is_cuda or os.environ.get("TRITON_INTERPRET") == "1"):
         return f"its kernels need tensors on a GPU, or TRITON_INTERPRET=1; q is on {q.device}"
+    if q.is_cuda and (torch.version.hip or torch.cuda.get_device_capability(q.device) < (8, 0)):
+        return "its kernels need a GPU of NVIDIA with compute capability 8.0 (A100) or newer"
     dim, width = q.shape[-1], weights[-1].shape[-2]
     unsupported = {
         f"its kernels are for memories of depth 1 and 2, not {len(weights)}": len(weights) > 2,

@@ -178,4 +178,12 @@ def _backward(ctx: Any, *g_outputs: Tensor | None) -> Any:
     return (*g_given, *found[9:], *(None for _ in ctx.form))
 
 
+def _refuse(ctx: Any, *_: Tensor | None) -> Any:
+    raise NotImplementedError(
+        "implementation 'triton' of neural_memory can be differentiated once; for a second "
+        "derivative take implementation='reference'."
+    )
+
+
 memory_op.register_autograd(_backward, setup_context=_setup_context)
+memory_backward_op.register_autograd(_refuse)

@@ -12,8 +12,6 @@ import pandas as pd
 import polars as pl
 import pytest
 from dateutil.tz import tzoffset
-from pandas.testing import assert_frame_equal, assert_series_equal
-
 from one_series import (
     check_follows,
     check_same_columns,
@@ -21,6 +19,8 @@ from one_series import (
     write_point,
     write_quantiles,
 )
+from pandas.testing import assert_frame_equal, assert_series_equal
+
 from titans_ts.frames import Layout, advance_time
 
 ROOT = Path(__file__).parent.parent

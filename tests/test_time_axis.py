@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_series import check_follows, read_table, write_point
 
 from titans_ts.frames import Layout, advance_time
-from one_series import check_follows, read_table, write_point
 
 DAYS = pd.date_range("2012-01-01", periods=20, freq="D")
 DATES = [date(2012, 1, 1) + timedelta(days=i) for i in range(20)]
@@ -310,7 +310,7 @@ def test_one_row_of_numbers_or_with_a_freq_is_enough():
                 .shift(1, "D")[:9]
                 .append(pd.DatetimeIndex(["2020-11-02"]))
             ),
-            r"with a step of 'MS' 2020-12-01 is due, got 2020-11-02 at row 9",
+            r"with a step of 'MS' 2020-11-01 is due, got 2020-11-02 at row 9",
         ),
         (
             on(pd.Index([0, 2, 4, 7])),

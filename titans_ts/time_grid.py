@@ -132,7 +132,7 @@ class _Laying:
         uneven = rest != np.repeat(rest[begins], counts)
         if uneven.any():
             owner = np.repeat(np.arange(len(counts)), counts)
-            usual = _mode(rest)
+            usual = _usual(rest)
             shift = np.zeros(len(rest), dtype=np.int64)
             for series in np.unique(owner[uneven]):
                 part = slice(self.bounds[series], self.bounds[series + 1])
@@ -142,15 +142,15 @@ class _Laying:
             self._warn(shift, owner)
         return (self.ticks - np.repeat(self.ticks[begins], counts)) // width
 
-    def _shift(self, rest: Any, usual: int, width: int, begin: int) -> Any:
+    def _shift(self, rest: Any, usual: list[int], width: int, begin: int) -> Any:
         """How far each row of a series lies off the likeliest grid of this step."""
         snap = self.layout.time in ("datetime", "date") and width <= self._longest
-        candidates = [_mode(rest), usual, 0, int(rest[0])] if snap else [int(rest[0]), _mode(rest)]
-        for phase in candidates:
+        candidates = [*_usual(rest), *usual, 0, int(rest[0])]  # 0: at the full hour, at midnight
+        for phase in candidates if snap else []:
             shift = (rest - phase + width // 2) % width - width // 2
-            if snap and (4 * np.abs(shift) < width).all():
+            if (4 * np.abs(shift) < width).all():
                 return shift
-        phase = candidates[0]
+        phase = candidates[0] if snap else int(rest[0])
         shift = (rest - phase + width // 2) % width - width // 2
         row = begin + int(np.argmax(4 * np.abs(shift) >= width if snap else shift != 0))
         return self._off_grid(row, int(self.ticks[row] - shift[row - begin]))
@@ -229,6 +229,8 @@ class _Laying:
         raise ValueError(f"{text}. {cure(problem, layout, self.name, layout.time_name)}")
 
 
-def _mode(values: Any) -> int:
-    found, counts = np.unique(values, return_counts=True)
-    return int(found[np.argmax(counts)])
+def _usual(rests: Any) -> list[int]:
+    """What is left of times after whole steps, if it is the same for half of them."""
+    found, counts = np.unique(rests, return_counts=True)
+    best = int(np.argmax(counts))
+    return [int(found[best])] if 2 * counts[best] >= len(rests) else []

@@ -89,12 +89,13 @@ def calendar(times: Any, layout: Layout) -> Any:
     return times_from(layout, times[0].isoformat(), max(rows, 1))
 
 
-def _usual(gaps: Any, unit: int = 1) -> int:
-    """The commonest gap, or the median brought to a round duration, if each gap is another."""
+def _usual(gaps: Any, unit: int | None = None) -> int:
+    """The commonest gap; in nanoseconds, if the unit is given, and round if it is rare."""
     values, counts = np.unique(gaps, return_counts=True)
-    best, median = int(values[np.argmax(counts)]) * unit, float(np.median(gaps)) * unit
-    if 2 * counts.max() >= len(gaps) or unit == 1:
+    best = int(values[np.argmax(counts)]) * (unit or 1)
+    if 2 * counts.max() >= len(gaps) or unit is None:
         return best
+    median = float(np.median(gaps)) * unit
     for duration in ROUND:
         meant = round(median / duration) * duration
         if meant and abs(meant - median) <= median / 100:

@@ -101,8 +101,8 @@ def hour(text):
             as_kind(shops(), "polars"),
             as_kind(days(("c", 7, 1.0), ("b", 7, 1.0)), "polars"),
             (
-                r"^y_new has series that the forecaster was not fitted on: 'c'\. Fit it on them, or "
-                r"forecast them from their own rows with predict\(context=\.\.\.\)\.$"
+                r"^y_new has series that the forecaster was not fitted on: 'c'\. Fit it on them, "
+                r"or forecast them from their own rows with predict\(context=\.\.\.\)\.$"
             ),
         ),
         (
@@ -246,8 +246,8 @@ def test_without_future_covariates_there_is_nothing_to_read():
         (
             known_ahead(last=8),
             (
-                r"^future has no row of series 'b' at 2024-01-08; needs one for each of the 3 steps "
-                r"from 2024-01-07 to 2024-01-09, with \['open', 'kind'\]\.$"
+                r"^future has no row of series 'b' at 2024-01-08; needs one for each of the 3 "
+                r"steps from 2024-01-07 to 2024-01-09, with \['open', 'kind'\]\.$"
             ),
         ),
         (

@@ -152,7 +152,7 @@ def test_levels_must_be_distinct(y):
 )
 def test_polars_columns_of_one_name_are_a_value_error(time_column, levels):
     table = read_table(at(DATES).rename({"date": time_column}))
-    with pytest.raises(ValueError, match=r"^two columns .* called 'temp_q0\.5'\. Rename the time"):
+    with pytest.raises(ValueError, match=r"^two columns .* called 'temp_q0\.5'\. Rename the"):
         write_quantiles(table.layout, table.last_time, np.ones((2, 2, 2)), levels)
 
 

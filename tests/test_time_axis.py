@@ -310,7 +310,7 @@ def test_one_row_of_numbers_or_with_a_freq_is_enough():
                 .shift(1, "D")[:9]
                 .append(pd.DatetimeIndex(["2020-11-02"]))
             ),
-            r"with a step of 'MS' 2020-11-01 is due, got 2020-11-02 at row 9",
+            r"with a step of 'MS' 2020-12-01 is due, got 2020-11-02 at row 9",
         ),
         (
             on(pd.Index([0, 2, 4, 7])),

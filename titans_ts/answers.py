@@ -233,7 +233,7 @@ def _id_column(layout: Layout, keys: list[Key], each: int) -> Any:
             known = list(layout.id_categories or ())
             categories = known + [key for key in keys if key not in known]
             return pd.Categorical(keys, categories=categories).take(place)
-        ids: Any = pd.Series(keys, dtype=dtype)  # type: ignore[call-overload]  # of any name
+        ids: Any = pd.Series(keys, dtype=dtype)
         return ids.take(place).reset_index(drop=True)
     if layout.kind == "pyarrow":
         import pyarrow as pa

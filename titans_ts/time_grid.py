@@ -102,25 +102,20 @@ class _Laying:
     def _on_calendar(self) -> Any:
         """Rows on grids that pandas counts off; all series share one if they can."""
         row = np.empty(len(self.ticks), dtype=np.int64)
-        known: dict[Any, Any] = {}  # by start, as many series of a panel begin together
-        latest = self.times.max()
+        latest = int(np.argmax(self.ticks))
+        shared: Any = None
         for begin, end in zip(self.bounds[:-1], self.bounds[1:], strict=True):
-            start = self.times[begin]
-            if start not in known:
-                span = (
-                    self.times[[begin, begin]]
-                    .delete(1)
-                    .append(
-                        index_of(np.asarray(latest.asm8.astype("int64")).reshape(1), self.times)
-                    )
-                )
-                known[start] = np.asarray(calendar(span, self.layout).astype("int64"))
-            due, ticks = known[start], self.ticks[begin:end]
+            due, ticks = shared, self.ticks[begin:end]
+            if due is None or due[np.searchsorted(due, ticks[0]) % len(due)] != ticks[0]:
+                span = self.times[[begin, latest]]
+                due = np.asarray(calendar(span, self.layout).astype("int64"))
+                shared = due if shared is None or due[0] < shared[0] else shared
             found = np.searchsorted(due, ticks)
             off = due[np.minimum(found, len(due) - 1)] != ticks
             if off.any():
                 at = int(np.argmax(off))
                 self._off_grid(begin + at, due[min(int(found[at]), len(due) - 1)])
+            found -= found[0]
             row[begin:end] = found
         return row
 

@@ -84,9 +84,10 @@ def calendar(times: Any, layout: Layout) -> Any:
 
     if follows_the_clock(layout) and layout.clock is None:
         layout = replace(layout, clock=find_clock(times, None))
-    first, last = times[0].tz_localize(None), times[-1].tz_localize(None)
-    rows = len(pd.date_range(first, last + pd.Timedelta(days=1), freq=str(layout.step)))
-    return times_from(layout, times[0].isoformat(), max(rows, 1))
+    first, last = (times[row].tz_localize(None).normalize() for row in (0, -1))
+    # A day more, as a change of clocks may have moved the last one.
+    days = pd.date_range(first, last + pd.Timedelta(days=1), freq=str(layout.step))
+    return times_from(layout, times[0].isoformat(), len(days) + 1)
 
 
 def _usual(gaps: Any, unit: int | None = None) -> int:

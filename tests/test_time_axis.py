@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_series import check_follows, read_table, write_point
 
 from titans_ts.frames import Layout, advance_time
-from one_series import check_follows, read_table, write_point
 
 DAYS = pd.date_range("2012-01-01", periods=20, freq="D")
 DATES = [date(2012, 1, 1) + timedelta(days=i) for i in range(20)]

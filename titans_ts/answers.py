@@ -127,11 +127,13 @@ def _table(
         columns["path"] = np.tile(np.repeat(np.arange(paths), steps), len(ends))
     if times is not None:
         columns.setdefault(str(layout.time_name), times)
-    taken: list[Any] = [*columns, *(name for (name,) in names)]
+    own_names = [layout.id_name, layout.time_name, "path" if paths else None]
+    taken: list[Any] = [name for name in own_names if name is not None]
+    taken += [name for (name,) in names]
     if twice := [name for name in taken if taken.count(name) > 1]:
         raise ValueError(
-            f"two columns of the answer would be called {twice[0]!r}. Rename the time column "
-            "or the channels, or choose levels that differ in their first six digits."
+            f"two columns of the answer would be called {twice[0]!r}. Rename the channels, "
+            "ids or times, or choose levels that differ in their first six digits."
         )
     flat = values.reshape(-1, len(names))
     own: dict[Any, Any] = {name: flat[:, i] for i, (name,) in enumerate(names)}
@@ -231,8 +233,8 @@ def _id_column(layout: Layout, keys: list[Key], each: int) -> Any:
             known = list(layout.id_categories or ())
             categories = known + [key for key in keys if key not in known]
             return pd.Categorical(keys, categories=categories).take(place)
-        ids: Any = pd.array(keys, dtype=dtype)  # type: ignore[call-overload]  # of any name
-        return ids.take(place)
+        ids: Any = pd.Series(keys, dtype=dtype)
+        return ids.take(place).reset_index(drop=True)
     if layout.kind == "pyarrow":
         import pyarrow as pa
 

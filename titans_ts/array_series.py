@@ -25,7 +25,7 @@ def read_arrays(y: Any, kind: Any, roles: Roles, name: str) -> Parts:
             )
         ndim = 1 if blocks[0].ndim == 1 else 2
         lengths = [len(block) for block in blocks]
-        rows = np.concatenate([block.reshape(len(block), -1) for block in blocks])
+        rows = np.concatenate([block[:, None] if block.ndim == 1 else block for block in blocks])
     else:
         array = _numbers(y, name)
         if array.ndim not in (1, 2, 3):

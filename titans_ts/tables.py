@@ -91,7 +91,8 @@ def _choose(
     for role in ("past_covariates", "future_covariates", "static_covariates", "target_columns"):
         for column in getattr(roles, role) or ():
             if column not in labels:
-                raise ValueError(_no_column(role.replace("_", " ")[:-1], column, labels, name))
+                what = role.removesuffix("_columns").removesuffix("s").replace("_", " ")
+                raise ValueError(_no_column(what, column, labels, name))
     time: Any = roles.time_column
     if layout.kind == "pandas" and not layout.long:
         if time is not None:
@@ -112,7 +113,10 @@ def _choose(
     taken = {time, layout.id_name, *roles.covariates} - {None}
     free = [label for label in labels if label not in taken]
     if layout.long and known is not None and known.long:
-        free = [label for label in known.columns if label in free]
+        for column in known.columns:
+            if column not in free:
+                raise ValueError(_no_column("target", column, labels, name))
+        free = list(known.columns)
     elif layout.long and "y" in free:
         free = ["y"]
     elif layout.long:

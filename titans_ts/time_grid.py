@@ -102,25 +102,20 @@ class _Laying:
     def _on_calendar(self) -> Any:
         """Rows on grids that pandas counts off; all series share one if they can."""
         row = np.empty(len(self.ticks), dtype=np.int64)
-        known: dict[Any, Any] = {}  # by start, as many series of a panel begin together
-        latest = self.times.max()
+        latest = int(np.argmax(self.ticks))
+        shared: Any = None
         for begin, end in zip(self.bounds[:-1], self.bounds[1:], strict=True):
-            start = self.times[begin]
-            if start not in known:
-                span = (
-                    self.times[[begin, begin]]
-                    .delete(1)
-                    .append(
-                        index_of(np.asarray(latest.asm8.astype("int64")).reshape(1), self.times)
-                    )
-                )
-                known[start] = np.asarray(calendar(span, self.layout).astype("int64"))
-            due, ticks = known[start], self.ticks[begin:end]
+            due, ticks = shared, self.ticks[begin:end]
+            if due is None or due[np.searchsorted(due, ticks[0]) % len(due)] != ticks[0]:
+                span = self.times[[begin, latest]]
+                due = np.asarray(calendar(span, self.layout).astype("int64"))
+                shared = due if shared is None or due[0] < shared[0] else shared
             found = np.searchsorted(due, ticks)
             off = due[np.minimum(found, len(due) - 1)] != ticks
             if off.any():
                 at = int(np.argmax(off))
                 self._off_grid(begin + at, due[min(int(found[at]), len(due) - 1)])
+            found -= found[0]
             row[begin:end] = found
         return row
 
@@ -132,7 +127,7 @@ class _Laying:
         uneven = rest != np.repeat(rest[begins], counts)
         if uneven.any():
             owner = np.repeat(np.arange(len(counts)), counts)
-            usual = _mode(rest)
+            usual = _usual(rest)
             shift = np.zeros(len(rest), dtype=np.int64)
             for series in np.unique(owner[uneven]):
                 part = slice(self.bounds[series], self.bounds[series + 1])
@@ -142,15 +137,15 @@ class _Laying:
             self._warn(shift, owner)
         return (self.ticks - np.repeat(self.ticks[begins], counts)) // width
 
-    def _shift(self, rest: Any, usual: int, width: int, begin: int) -> Any:
+    def _shift(self, rest: Any, usual: list[int], width: int, begin: int) -> Any:
         """How far each row of a series lies off the likeliest grid of this step."""
         snap = self.layout.time in ("datetime", "date") and width <= self._longest
-        candidates = [_mode(rest), usual, 0, int(rest[0])] if snap else [int(rest[0]), _mode(rest)]
-        for phase in candidates:
+        candidates = [*_usual(rest), *usual, 0, int(rest[0])]  # 0: at the full hour, at midnight
+        for phase in candidates if snap else []:
             shift = (rest - phase + width // 2) % width - width // 2
-            if snap and (4 * np.abs(shift) < width).all():
+            if (4 * np.abs(shift) < width).all():
                 return shift
-        phase = candidates[0]
+        phase = candidates[0] if snap else int(rest[0])
         shift = (rest - phase + width // 2) % width - width // 2
         row = begin + int(np.argmax(4 * np.abs(shift) >= width if snap else shift != 0))
         return self._off_grid(row, int(self.ticks[row] - shift[row - begin]))
@@ -229,6 +224,8 @@ class _Laying:
         raise ValueError(f"{text}. {cure(problem, layout, self.name, layout.time_name)}")
 
 
-def _mode(values: Any) -> int:
-    found, counts = np.unique(values, return_counts=True)
-    return int(found[np.argmax(counts)])
+def _usual(rests: Any) -> list[int]:
+    """What is left of times after whole steps, if it is the same for half of them."""
+    found, counts = np.unique(rests, return_counts=True)
+    best = int(np.argmax(counts))
+    return [int(found[best])] if 2 * counts[best] >= len(rests) else []

@@ -84,17 +84,19 @@ def calendar(times: Any, layout: Layout) -> Any:
 
     if follows_the_clock(layout) and layout.clock is None:
         layout = replace(layout, clock=find_clock(times, None))
-    first, last = times[0].tz_localize(None), times[-1].tz_localize(None)
-    rows = len(pd.date_range(first, last + pd.Timedelta(days=1), freq=str(layout.step)))
-    return times_from(layout, times[0].isoformat(), max(rows, 1))
+    first, last = (times[row].tz_localize(None).normalize() for row in (0, -1))
+    # A day more, as a change of clocks may have moved the last one.
+    days = pd.date_range(first, last + pd.Timedelta(days=1), freq=str(layout.step))
+    return times_from(layout, times[0].isoformat(), len(days) + 1)
 
 
-def _usual(gaps: Any, unit: int = 1) -> int:
-    """The commonest gap, or the median brought to a round duration, if each gap is another."""
+def _usual(gaps: Any, unit: int | None = None) -> int:
+    """The commonest gap; in nanoseconds, if the unit is given, and round if it is rare."""
     values, counts = np.unique(gaps, return_counts=True)
-    best, median = int(values[np.argmax(counts)]) * unit, float(np.median(gaps)) * unit
-    if 2 * counts.max() >= len(gaps) or unit == 1:
+    best = int(values[np.argmax(counts)]) * (unit or 1)
+    if 2 * counts.max() >= len(gaps) or unit is None:
         return best
+    median = float(np.median(gaps)) * unit
     for duration in ROUND:
         meant = round(median / duration) * duration
         if meant and abs(meant - median) <= median / 100:

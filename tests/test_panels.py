@@ -359,6 +359,24 @@ def test_a_covariate_stays_what_it_was():
         read_panel(table, layout=layout)
 
 
+def test_a_series_has_but_one_column():
+    y = pd.Series([1.0, 2.0], name="a")
+    assert read_panel(y, Roles(target_columns=("a",))).layout.columns == ("a",)
+    for roles in (Roles(target_columns=("b",)), Roles(past_covariates=("b",))):
+        with pytest.raises(
+            ValueError, match=r"^y is a pandas Series, named 'a', and has no column"
+        ):
+            read_panel(y, roles)
+
+
+def test_a_context_may_have_its_times_elsewhere_than_the_table_fitted_on():
+    times = pd.date_range("2024-01-01", periods=4)
+    table = pl.DataFrame({"date": times.to_list(), "a": [1.0, 2, 3, 4]})
+    layout = read_panel(table, Roles(time_column="date")).layout
+    frame = pd.DataFrame({"a": [1.0, 2, 3, 4]}, index=times)
+    assert same(read_panel(frame, layout=layout), read_panel(table, layout=layout))
+
+
 def test_names_mean_nothing_in_an_array():
     with pytest.raises(ValueError, match=r"^y has no column 'a': .* positions, here 0 to 1\. Name"):
         read_panel(np.ones((3, 2)), Roles(past_covariates=("a",)))

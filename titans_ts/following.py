@@ -146,7 +146,7 @@ def _late(layout: Layout, end: Time, series: Series, name: str) -> Series:
             f"the times of {whose} lie off the grid of the series fitted on by {shift} and were "
             "moved to it.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,  # the line that called update
         )
 
     def later(values: Any) -> Any:

@@ -96,9 +96,9 @@ def read_panel(
 
     Notes
     -----
-    The step is that of the index, else inferred from all series: from two stamps a fixed duration,
-    from Monday to Friday a day. For months and business days show more rows, or give the index a
-    `freq`.
+    The step is that of the index, else inferred from all series: from Monday to Friday alone it is
+    a day; for business days show a weekend, or give the index a `freq`. A table whose rows end
+    with missing targets ends there: what is known ahead goes to `read_future`.
 
     Examples
     --------

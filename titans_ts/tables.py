@@ -23,6 +23,12 @@ def read_table(y: Any, kind: Kind, roles: Roles, known: Layout | None, name: str
     """Take apart a Series or a table; `known` is the layout of the panel fitted on, if any."""
     if kind == "series":
         labels: tuple[Label, ...] = (check_label(y.name, name),)
+        for column in (*(roles.target_columns or ()), *roles.covariates):
+            if column not in labels or column in roles.covariates:
+                raise ValueError(
+                    f"{name} is a pandas Series, named {labels[0]!r}, and has no column {column!r} "
+                    "beside it. Pass a DataFrame with all columns."
+                )
         layout = Layout(kind=kind, columns=labels, ndim=1, roles=roles)
         y = y.to_frame(name=0)  # whatever its name: it is the only column
         chosen, positions = _Chosen(targets=labels), {labels[0]: 0}
@@ -95,11 +101,12 @@ def _choose(
                 raise ValueError(_no_column(what, column, labels, name))
     time: Any = roles.time_column
     if layout.kind == "pandas" and not layout.long:
-        if time is not None:
+        if time is not None and known is None:
             raise ValueError(
                 f"`time_column` is not for a wide pandas DataFrame, such as {name}, which has the "
                 f"times in the index, e.g. by {name}.set_index({time!r})."
             )
+        time = None
     else:
         if time is None and known is not None and known.time_name is not None:
             same = known.kind == layout.kind and known.long == layout.long

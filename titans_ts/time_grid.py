@@ -172,7 +172,7 @@ class _Laying:
             f"the grid with a step of {self.layout.step!r} by up to {largest} and "
             f"{'was' if one else 'were'} moved to it.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=7,  # the line that called fit or update
         )
 
     def _check_steps(self, row: Any) -> None:

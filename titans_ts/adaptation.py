@@ -115,7 +115,7 @@ class Stream:
         self.last = last
 
     def copy(self) -> Stream:
-        """An independent copy: arrays and states are replaced as rows come, not changed in place."""
+        """An independent copy: arrays are replaced as rows come, never changed in place."""
         return replace(self)
 
     def _learn_window(self, linear: LinearPart) -> None:

@@ -33,8 +33,8 @@ class Admission:
     loss, pinball : float
         Mean squared and mean pinball error on validation, of z-scored values.
     errors : ndarray of shape (n, K, P), or (n, 1, P)
-        What the point forecast left at validation origins, in window scales, NaN where unknown: what
-        intervals and sample paths are made of. Of a panel, windows of all its channels.
+        What the point forecast left at validation origins, in window scales, NaN where unknown:
+        what intervals and sample paths are made of. Of a panel, windows of all its channels.
     """
 
     gate: float

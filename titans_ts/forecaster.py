@@ -26,7 +26,7 @@ from titans_ts.frames import (
 )
 from titans_ts.model import Snapshot, Standing
 from titans_ts.model_file import load_forecaster, save_forecaster
-from titans_ts.outlook import at_levels
+from titans_ts.outlook import Outlook, at_levels
 from titans_ts.question import Ahead, ask_context, ask_streams
 from titans_ts.settings import CONSTRAINTS, QUANTILE_LEVELS, is_count
 from titans_ts.windows import Array
@@ -43,8 +43,8 @@ class TitansForecaster:
     prediction_length : int
         Rows to forecast.
     context_length : int or "auto"
-        Rows of look-back, the longest: validation mixes shorter ones in. "auto" chooses the longest,
-        too, from a quarter of the training rows down.
+        Rows of look-back, the longest: validation mixes shorter ones in. "auto" chooses the
+        longest, too, from a quarter of the training rows down.
     quantile_levels : sequence of float
         Levels to learn, ascending in (0, 1), 0.5 among them.
     validation_size : float or int
@@ -288,11 +288,13 @@ class TitansForecaster:
         wanted = np.asarray(coverage, dtype=float).reshape(-1)
         if not len(wanted) or not ((wanted > 0) & (wanted < 1)).all():
             raise ValueError(f"coverage must be in (0, 1); got {coverage!r}.")
-        ends = [
-            ahead.in_units(lambda o, i=i: np.stack([o.interval(c)[i] for c in wanted], axis=1))
-            for i in (0, 1)
-        ]
-        return write_intervals(ahead.layout, ahead.ends, *ends, wanted.tolist())
+
+        def bounds(outlook: Outlook) -> Array:
+            lower, upper = zip(*(outlook.interval(c) for c in wanted), strict=True)
+            return np.stack([*lower, *upper], axis=1)
+
+        lower, upper = np.split(ahead.in_units(bounds), 2, axis=-1)
+        return write_intervals(ahead.layout, ahead.ends, lower, upper, wanted.tolist())
 
     def sample_paths(
         self,

@@ -4,8 +4,8 @@ A window's forecast is linear in its rows, so its squared error is quadratic in 
 follows from second moments alone: no window is ever formed, however many there are.
 
 Each look-back of ``l`` rows gives two candidates: the ridge shared by all channels, and one per
-channel that is shrunk toward it, ``argmin |Y_c - X_c W|^2 + penalty_c |W - W_shared|^2``. A weighted
-mean of candidates is again one matrix, since each forecasts ``level + (x - level) W``.
+channel that is shrunk toward it, ``argmin |Y_c - X_c W|^2 + penalty_c |W - W_shared|^2``. A
+weighted mean of candidates is again one matrix, since each forecasts ``level + (x - level) W``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class _Ridge:
 
     @classmethod
     def centre(cls, moments: Array, prediction_length: int) -> _Ridge:
-        """From plain moments ``(l + P, l + P)``; subtracting the level is linear, so it can wait."""
+        """From plain moments ``(l + P, l + P)``: subtracting the level is linear, it can wait."""
         length = len(moments) - prediction_length
         level = moments[:length].mean(axis=0)  # moments of the level with every row
         gram = moments[:length, :length] - level[:length] - level[:length, None]
@@ -74,7 +74,8 @@ class _Ridge:
     def solve(self, penalty: float, toward: Array | float = 0.0) -> Array:
         """``argmin |Y - X W|^2 + penalty |W - toward|^2``."""
         gram = self.gram + penalty * np.eye(len(self.gram))
-        return toward + np.linalg.solve(gram, self.cross - self.gram @ _matrix(toward, self.cross))
+        start = _matrix(toward, self.cross)
+        return np.asarray(start + np.linalg.solve(gram, self.cross - self.gram @ start))
 
     def search(self, error: _Quadratic, toward: Array | float = 0.0) -> tuple[float, Array]:
         """The penalty of least validation error, and its weights."""
@@ -136,8 +137,9 @@ def choose_linear(
     """
     n, longest = len(look_backs), look_backs[-1]
     weights = _channel_weights(channels, longest, prediction_length)
-    every = np.flatnonzero(weights)
-    total = sum(weights[k] * _validation(channels, k, longest, prediction_length) for k in every)
+    total = np.zeros((longest + prediction_length,) * 2)
+    for k in np.flatnonzero(weights).tolist():
+        total += weights[k] * _validation(channels, k, longest, prediction_length)
     error = _Quadratic(total, prediction_length)
     shared, own = [], np.zeros((n, len(channels)))
     losses = np.full(2 * n, np.inf)
@@ -156,7 +158,7 @@ def choose_linear(
                 own[i, k], matrix = ridge.search(error, shared[i][1])
                 losses[n + i] += weights[k] * error.of(matrix)
     mix = _mix(losses)
-    used = max(np.flatnonzero(mix) % n) + 1
+    used = int(max(np.flatnonzero(mix) % n)) + 1
     choice = LinearChoice(
         tuple(look_backs[:used]),
         np.array([penalty for penalty, _ in shared[:used]]),
@@ -220,7 +222,7 @@ def _inverse(gram: Array, penalty: float) -> Array:
 
 def _own_ridge(channels: Channels, k: int, length: int, prediction_length: int) -> _Ridge:
     first, last = channels.starts[k] + length, channels.trained[k] - prediction_length
-    moments, _ = channel_moments(channels, k, length, prediction_length, first, last)
+    moments, _ = channel_moments(channels, length, prediction_length, first, last)
     return _Ridge.centre(moments, prediction_length)
 
 
@@ -228,7 +230,7 @@ def _shared_ridge(channels: Channels, length: int, prediction_length: int) -> _R
     total = np.zeros((length + prediction_length,) * 2)
     for k in range(len(channels)):
         first, last = channels.starts[k] + length, channels.trained[k] - prediction_length
-        total += channel_moments(channels, k, length, prediction_length, first, last)[0]
+        total += channel_moments(channels, length, prediction_length, first, last)[0]
     return _Ridge.centre(total, prediction_length)
 
 
@@ -236,7 +238,7 @@ def _validation(channels: Channels, k: int, length: int, prediction_length: int)
     """Mean moments of the channel's validation windows."""
     first = max(channels.trained[k], channels.starts[k] + length)
     last = channels.starts[k + 1] - prediction_length
-    moments, count = channel_moments(channels, k, length, prediction_length, first, last)
+    moments, count = channel_moments(channels, length, prediction_length, first, last)
     return moments / max(count, 1)
 
 

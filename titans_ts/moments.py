@@ -48,9 +48,9 @@ def window_moments(y: Array, n: int) -> Array:
 
 
 def channel_moments(
-    channels: Channels, k: int, before: int, after: int, first: int, last: int
+    channels: Channels, before: int, after: int, first: int, last: int
 ) -> tuple[Array, int]:
-    """Moments of channel k's windows with origins from ``first`` to ``last``, and their number.
+    """Moments of one channel's windows with origins from ``first`` to ``last``, and their number.
 
     A window is ``before`` rows of context and ``after`` of target. Without missing or far values
     every window counts. Else windows that are not known enough, or hold a far value, are left out;

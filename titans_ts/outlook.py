@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
-
 from titans_ts.windows import Array
 
 
@@ -93,6 +91,8 @@ class Outlook:
         Clark et al. (2004), The Schaake shuffle: a method for reconstructing space-time variability
         in forecasted precipitation and temperature fields.
         """
+        from scipy.special import ndtri  # not at the top: importing this package is cheap
+
         # Ranks of what is unknown are the middle ones.
         order = np.argsort(np.argsort(self.errors, axis=0), axis=0) + 1.0
         known = ~np.isnan(self.errors)

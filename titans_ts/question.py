@@ -78,7 +78,7 @@ class Ahead:
         return [(each.key, each.end) for each in self.asked]
 
     def in_units(self, what: Callable[[Outlook], Array]) -> Array:
-        """Some property ``(C', H)`` or ``(C', D, H)`` of all outlooks: ``(N, H, C)``, with ``D`` last."""
+        """Some property ``(C', H)`` or ``(C', D, H)`` of outlooks, as ``(N, H, C)``, D last."""
         answers = []
         for each, outlook in zip(self.asked, self.outlooks, strict=True):
             z = what(outlook)

@@ -78,7 +78,7 @@ class ResidualWindows:
         past = patches_ending(self.channels.values, ends, self.clock)
         floats = (torch.from_numpy(x).float() for x in (context, error, scale, past))
         known = torch.from_numpy(self.patch_known(ends))
-        return Batch(*floats, known, torch.from_numpy(channel))
+        return Batch(*floats, past_known=known, channel=torch.from_numpy(channel))
 
     def useful(self, origins: np.ndarray) -> np.ndarray:
         """Which windows are known enough to be scored."""
@@ -248,7 +248,7 @@ def forecast_validation(
 ) -> Forecasts:
     """Forecast at the origins of all groups, with a memory that is carried from their start or not.
 
-    Nothing at an origin depends on rows after it. Errors are NaN where a window is not known enough.
+    Nothing at an origin depends on rows after it. Errors of windows not known enough are NaN.
     """
     joined = [
         np.concatenate(parts)

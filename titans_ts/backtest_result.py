@@ -68,7 +68,7 @@ class BacktestResult:
 
     @cached_property
     def history(self) -> Any:
-        """All rows, long: for ``evaluate`` as ``train_df``, which takes those before each cutoff."""
+        """All rows, long: for ``evaluate`` as ``train_df``, read up to each cutoff alone."""
         return to_kind(self._history, self.panel.layout)
 
     @cached_property

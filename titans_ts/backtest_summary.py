@@ -57,10 +57,10 @@ def summarize(
     moments, moment = np.unique(f.moment, return_inverse=True)
     cell = unit * len(moments) + moment
     shape = len(present), len(moments)
-    sums = {
-        model: np.bincount(cell, loss[metric] * weight, shape[0] * shape[1]).reshape(shape)
-        for model, loss in losses.items()
-    }
+    sums: dict[str, Array] = {}
+    for model, loss in losses.items():
+        total = np.bincount(cell, loss[metric] * weight, shape[0] * shape[1])
+        sums[model] = total.astype(float).reshape(shape)
     block = block_length_for(len(moments), prediction_length)
     rows, parts = np.bincount(unit), []
     for model, loss in losses.items():

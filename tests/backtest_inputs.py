@@ -6,7 +6,7 @@ What stands in for them uses only the public forecaster: one wide series without
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -81,3 +81,45 @@ def lend(monkeypatch):
     for name, method in methods.items():
         if not hasattr(TitansForecaster, name):
             monkeypatch.setattr(TitansForecaster, name, method, raising=False)
+
+
+class Recorder:
+    """What a backtest asks of a forecaster, in small: repeats the last row, and keeps the calls."""
+
+    _parameter_constraints: ClassVar = {}
+    calls: ClassVar[list] = []
+
+    def __init__(self, prediction_length=4, *, use_network=True, progress=True, shift=0.0):
+        self.prediction_length, self.use_network = prediction_length, use_network
+        self.progress, self.shift = progress, shift
+        self.quantile_levels = (0.1, 0.5, 0.9)
+
+    def get_params(self):
+        names = ("prediction_length", "use_network", "progress", "shift")
+        return {name: getattr(self, name) for name in names}
+
+    def set_params(self, **params):
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def _note(self, call, panel, *more):
+        if self.use_network:  # the ridge floor is asked the same
+            seen = {s.key: s.values[:, 0].tolist() for s in panel.series}
+            self.calls.append((call, seen, *more))
+
+    def _fit_panel(self, panel):
+        self._note("fit", panel)
+        self.last = {series.key: series.values[-1] for series in panel.series}
+
+    def _update_panel(self, panel, learn=True):
+        self._note("update", panel, learn)
+        assert {series.key for series in panel.series} <= set(self.last)
+        self.last |= {series.key: series.values[-1] for series in panel.series}
+
+    def _forecast_all(self, future=None):
+        if self.use_network:
+            self.calls.append(("forecast", future))
+        rows = np.stack(list(self.last.values()))[:, None]
+        point = np.repeat(np.nan_to_num(rows), self.prediction_length, axis=1) + self.shift
+        return point, point[..., None] + np.array([-1.0, 0.0, 1.0])

@@ -193,7 +193,6 @@ def _score(
                     window=np.full(n, window),
                     known=np.full(n, seen),
                     place=seen + ahead,
-                    moment=plan.offsets[i] + seen + ahead,
                     actual=came[ahead, c],
                     naive_error=np.full(n, scale[c]),
                     point={m: point[member, ahead, c] for m, (point, _) in answers.items()},
@@ -210,7 +209,7 @@ def _together(parts: list[list[Forecasts]], spread: Array) -> Forecasts:
     if not sum(len(part.actual) for part in flat):
         raise ValueError("y has no value behind any cutoff: all targets are missing.")
     flat.sort(key=lambda part: int(part.unit[0]) if len(part.unit) else -1)
-    names = ("unit", "window", "known", "place", "moment", "actual", "naive_error")
+    names = ("unit", "window", "known", "place", "actual", "naive_error")
     stacked: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in flat]) for name in names
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from titans_ts.backtest_frame import forecast_frame, history_frame, to_kind
-from titans_ts.backtest_scores import Forecasts
+from titans_ts.backtest_scores import Forecasts, block_length_for
 from titans_ts.backtest_summary import METRICS, OURS, Metric, summarize
 
 if TYPE_CHECKING:
@@ -97,9 +97,9 @@ class BacktestResult:
         """Errors of each model, and the forecaster's skill over each floor.
 
         ``skill = 1 - error / error of the floor``: 0.1 is an error smaller by a tenth. Its interval
-        is that of a circular block bootstrap over the target rows in time order, in blocks of
-        ``prediction_length`` rows (the cube root of their number, if that is more), wider where
-        there are few blocks; it covers the choice of cutoffs, not of seeds. NaN below two blocks.
+        is that of a circular block bootstrap over whole windows, in blocks of as many as share
+        targets (at least the cube root of their number); it covers the choice of cutoffs, not of
+        seeds. It is a little too narrow below eight windows, and NaN below four blocks.
 
         Parameters
         ----------
@@ -135,8 +135,9 @@ class BacktestResult:
         return to_kind(found, self.panel.layout)
 
     def _summarize(self, metric: Metric, names: Any, **options: Any) -> Any:
-        f, rows = self.forecasts, self.prediction_length
-        return summarize(f, names, self.levels, rows, metric, **options)
+        n = self.n_windows
+        block = block_length_for(n, self.prediction_length, self.step)
+        return summarize(self.forecasts, names, self.levels, n, block, metric, **options)
 
     def plot(
         self, channels: Sequence[Any] | None = None, *, model: str = OURS, **options: Any

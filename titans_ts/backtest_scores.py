@@ -16,6 +16,7 @@ from titans_ts.windows import Array
 __all__ = ["Forecasts", "block_length_for", "bootstrap_skill", "losses_of"]
 
 _CELLS = 4_000_000  # of a matrix of the bootstrap, at most
+_FEWEST_BLOCKS = 4  # below, intervals hold the truth far too seldom
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,6 @@ class Forecasts:
     window : ndarray of int, shape (R,)
     known, place : ndarray of int, shape (R,)
         How many rows of the series lie before the cutoff; the row of the target in the series.
-    moment : ndarray of int, shape (R,)
-        Row of the target among those that all series share.
     actual, naive_error : ndarray of shape (R,)
         The target; the mean absolute error of the seasonal naive forecast (one row ahead) within
         the rows before the cutoff, by which MASE divides.
@@ -44,7 +43,6 @@ class Forecasts:
     window: np.ndarray
     known: np.ndarray
     place: np.ndarray
-    moment: np.ndarray
     actual: Array
     naive_error: Array
     point: Mapping[str, Array]
@@ -63,18 +61,20 @@ def losses_of(forecasts: Forecasts, model: str, levels: Array) -> dict[str, Arra
     inside = (off[:, :half] >= 0) & (off[:, ::-1][:, :half] <= 0)
     with np.errstate(divide="ignore", invalid="ignore"):
         scaled = np.abs(error) / forecasts.naive_error
+    pinball = np.maximum(levels * off, (levels - 1) * off)
     return {
         "mse": error**2,
         "mae": np.abs(error),
         "mase": scaled,
-        "pinball": np.maximum(levels * off, (levels - 1) * off).mean(axis=1),
+        "pinball": pinball.mean(axis=1) if half else np.full(len(error), np.nan),
         "inside": inside.astype(float),
     }
 
 
-def block_length_for(moments: int, prediction_length: int) -> int:
-    """Rows of a block: errors of one forecast hang together over its whole length."""
-    return min(max(prediction_length, round(moments ** (1 / 3))), moments)
+def block_length_for(n_windows: int, prediction_length: int, step: int) -> int:
+    """Windows of a block: those that share targets, at least the cube root of their number."""
+    root = int(n_windows ** (1 / 3) + 1e-9)  # the cube root of 8 is 2
+    return min(max(-(-prediction_length // step), root), n_windows)
 
 
 def bootstrap_skill(
@@ -88,26 +88,31 @@ def bootstrap_skill(
 ) -> tuple[Array, Array]:
     """Interval of ``1 - sum(ours) / sum(theirs)`` by the circular moving-block bootstrap.
 
-    Blocks of neighbouring rows are drawn with replacement, the same for both models and all units.
+    Blocks of neighbouring windows are drawn with replacement, the same for both models and all
+    units. A window stays whole, as the errors of one forecast hang together.
     Intervals are percentiles, taken further out where there are few blocks: at
     ``Phi(-sqrt(n / (n - 1)) t)``, t being Student's quantile with n - 1 degrees of freedom.
 
     Parameters
     ----------
-    ours, theirs : ndarray of shape (U, T)
-        Sums of losses at each moment, in time order.
+    ours, theirs : ndarray of shape (U, W)
+        Sums of losses in each window, in time order.
     block_length : int
-        Rows of a block, in [1, T].
+        Windows of a block, in [1, W].
     confidence : float
         Of the interval.
 
     Returns
     -------
     low, high : ndarray of shape (U,)
-        NaN where there are fewer than two blocks, or the floor made no error.
+        NaN where there are fewer than four blocks, or the floor made no error.
 
     Notes
     -----
+    Where the truth was known (`tests/test_backtest_scores.py`), intervals of 95 % held it in 88 %
+    of cases with 5 windows, and in 93 to 96 % with 8 or more, if neighbouring windows have little
+    in common; with errors that persist (autocorrelation 0.6 from window to window) in 91 %.
+
     Politis and Romano (1992), A circular block-resampling procedure for stationary data.
     Hesterberg (2015), What teachers should know about the bootstrap: the expanded percentiles.
 
@@ -119,16 +124,16 @@ def bootstrap_skill(
     """
     from scipy.stats import norm, t
 
-    units, moments = ours.shape
-    blocks = moments / block_length
+    units, windows = ours.shape
+    blocks = windows / block_length
     nothing = np.full(units, np.nan)
-    if blocks < 2:
+    if blocks < _FEWEST_BLOCKS:
         return nothing, nothing
     rng = np.random.default_rng(random_state)
-    drawn = rng.integers(moments, size=(n_resamples, round(blocks)))
-    drawn += moments * np.arange(n_resamples)[:, None]
-    times = np.bincount(drawn.ravel(), minlength=n_resamples * moments)
-    times = times.reshape(n_resamples, moments).T.astype(float)  # how often a block begins there
+    drawn = rng.integers(windows, size=(n_resamples, round(blocks)))
+    drawn += windows * np.arange(n_resamples)[:, None]
+    times = np.bincount(drawn.ravel(), minlength=n_resamples * windows)
+    times = times.reshape(n_resamples, windows).T.astype(float)  # how often a block begins there
     quantile = t.ppf((1 + confidence) / 2, blocks - 1) * np.sqrt(blocks / (blocks - 1))
     ends = [norm.cdf(-quantile), norm.cdf(quantile)]
     low, high = nothing.copy(), nothing.copy()

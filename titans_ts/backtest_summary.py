@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from titans_ts.backtest_scores import Forecasts, block_length_for, bootstrap_skill, losses_of
+from titans_ts.backtest_scores import Forecasts, bootstrap_skill, losses_of
 from titans_ts.windows import Array
 
 __all__ = ["METRICS", "OURS", "Metric", "summarize"]
@@ -24,7 +24,8 @@ def summarize(
     forecasts: Forecasts,
     channels: Sequence[str | int] | None,
     levels: Sequence[float],
-    prediction_length: int,
+    n_windows: int,
+    block_length: int,
     metric: Metric,
     *,
     confidence: float = 0.95,
@@ -40,7 +41,8 @@ def summarize(
         Names, for a row per channel and model; None sums up over all.
     levels : sequence of float
         Coverages in percent, ascending.
-    prediction_length : int
+    n_windows, block_length : int
+        How many cutoffs, and how many of them the bootstrap redraws together.
     metric, confidence, n_resamples, random_state
         As there.
     """
@@ -53,15 +55,11 @@ def summarize(
     units = np.zeros_like(f.unit) if channels is None else f.unit
     present, unit = np.unique(units, return_inverse=True)
     weight = f.spread[f.unit] ** -_UNIT[metric] if channels is None else np.ones(len(unit))
-    # Times that are forecast at no cutoff are no part of the series that is redrawn.
-    moments, moment = np.unique(f.moment, return_inverse=True)
-    cell = unit * len(moments) + moment
-    shape = len(present), len(moments)
+    cell, shape = unit * n_windows + f.window, (len(present), n_windows)
     sums: dict[str, Array] = {}
     for model, loss in losses.items():
         total = np.bincount(cell, loss[metric] * weight, shape[0] * shape[1])
         sums[model] = total.astype(float).reshape(shape)
-    block = block_length_for(len(moments), prediction_length)
     rows, parts = np.bincount(unit), []
     for model, loss in losses.items():
         found: dict[str, Array] = {name: np.bincount(unit, loss[name]) / rows for name in METRICS}
@@ -74,7 +72,7 @@ def summarize(
             skill[1:] = bootstrap_skill(
                 sums[OURS],
                 sums[model],
-                block,
+                block_length,
                 confidence=confidence,
                 n_resamples=n_resamples,
                 random_state=random_state,

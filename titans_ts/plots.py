@@ -120,10 +120,10 @@ def tint(color: str, share: float) -> list[float]:
 
 
 def write_dates(ax: Axes, times: Any) -> None:
-    """Write dates below, short and in the zone of `times` (a pandas object); leave numbers be."""
+    """Write dates below, short and in the zone of the times; leave numbers be."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    times = getattr(times, "dt", times)
+    times = _index(times)
     if hasattr(times, "tz"):
         dates = AutoDateLocator(minticks=3, maxticks=8, tz=times.tz)
         ax.xaxis.set_major_locator(dates)
@@ -151,16 +151,20 @@ def figure_class(function: str) -> Any:
 
 
 def numbers_of(times: Any) -> Any:
-    """Where to draw times; a time stamp as matplotlib's number."""
+    """Where to draw times: a time stamp as matplotlib's number, a period at its start."""
     from matplotlib.dates import date2num
 
-    if getattr(times, "dtype", None) is not None and hasattr(times, "to_numpy"):
-        naive = times.dt if hasattr(times, "dt") else times
-        if getattr(naive, "tz", None) is not None:
-            return date2num(naive.tz_convert("UTC").tz_localize(None).to_numpy())
-        times = times.to_numpy()
-    times = np.asarray(times)
-    return date2num(times) if times.dtype.kind == "M" else times
+    index = _index(times)
+    if not hasattr(index, "tz"):
+        return index.to_numpy()
+    return date2num((index if index.tz is None else index.tz_convert(None)).to_numpy())
+
+
+def _index(times: Any) -> Any:
+    import pandas as pd
+
+    index: Any = pd.Index(times)
+    return index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
 
 
 def _frame(y: Any, name: str, past: Any = None, levels: Any = None) -> Any:

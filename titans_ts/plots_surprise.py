@@ -68,17 +68,26 @@ def plot_surprise(
         # fmax: what is not known of some channel hides nothing of its neighbours.
         highest = np.fmax.reduceat(values[:, c], groups)
         ax.fill_between(x[groups], highest, step="post", color=tint(ACTUAL, 0.35), linewidth=0)
-        ax.step(x[groups], highest, where="post", color=ACTUAL, linewidth=1.1, label="surprise")
+        ax.step(x[groups], highest, where="post", color=ACTUAL, linewidth=1.1)
         ax.set_ylim(bottom=0)
         tidy(ax, name)
         if history is not None:
             rows = history if getattr(history, "ndim", 2) == 1 else history[name]
             behind = ax.twinx()
-            behind.plot(numbers_of(rows.index), rows, color="0.55", linewidth=0.8)
+            (line,) = behind.plot(numbers_of(rows.index), rows, color="0.55", linewidth=0.8)
             behind.set_zorder(ax.get_zorder() - 1)
             ax.patch.set_visible(False)
             tidy(behind, None)
             behind.set_yticks([])
-    panels[0].set_ylabel("surprise", fontsize=9)
+    drawn = [panels[0].lines[0]] if history is None else [panels[0].lines[0], line]
+    figure.legend(
+        drawn,
+        ["surprise of the memory", "history, not to scale"][: len(drawn)],
+        loc="outside upper right",
+        ncols=2,
+        fontsize=9,
+        handlelength=1.4,
+        frameon=False,
+    )
     write_dates(panels[-1], times)
     return figure

@@ -61,6 +61,7 @@ def lend(monkeypatch):
     """Give the forecaster what it lacks of the contract between it and a backtest."""
 
     def fit_panel(self, panel):
+        self.time_column = None  # values have none
         return self.fit(panel.series[0].values)
 
     def update_panel(self, panel, learn=True):

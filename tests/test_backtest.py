@@ -402,7 +402,10 @@ def test_no_warning_comes_of_what_is_undefined():
             {"n_windows": 40},
             "y has 240 rows; 40 windows of 6 rows, 6 apart, take 240 and leave none .* fewer",
         ),
-        ({"n_windows": 38}, r"y has 12 rows, split into .*\(y here are the rows before a cutoff"),
+        (
+            {"n_windows": 38},
+            r"y has 12 rows, split .*\(Here y is what comes before a cutoff, 12 rows at most",
+        ),
     ],
 )
 def test_misuse_is_refused_with_the_cure(options, text):

@@ -163,8 +163,8 @@ def _fit(runners: dict[str, Runner], known: list[int], n_windows: int) -> None:
             runner.fit(known)
     except ValueError as error:
         raise ValueError(
-            f"{error} (y here are the rows before a cutoff, {max(known)} at most; fewer than "
-            f"n_windows = {n_windows}, or a shorter step, leave more.)"
+            f"{error} (Here y is what comes before a cutoff, {max(known)} rows at most, for "
+            f"n_windows = {n_windows}.)"
         ) from error
 
 

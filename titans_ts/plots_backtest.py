@@ -102,7 +102,8 @@ def _draw_channel(ax: Axes, past: Any, mine: Any, model: str, levels: list[str])
             )
             color = tint(FORECAST, 0.15 + 0.2 * i / max(len(levels) - 1, 1))
             label = None if k else f"{level}%"
-            ax.fill_between(x, low, high, color=color, linewidth=0, label=label, zorder=1)
+            # Where windows overlap, a wide band must not cover the narrow ones of others.
+            ax.fill_between(x, low, high, color=color, linewidth=0, label=label, zorder=1 + 0.1 * i)
         point = np.concatenate([joined, window[model]])
         label = None if k else "forecast"
         ax.plot(x, point, color=FORECAST, linewidth=1.6, label=label)

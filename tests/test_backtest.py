@@ -362,6 +362,12 @@ def test_it_reads_well():
     text, html = str(found), found._repr_html_()
     assert text.splitlines()[0].split()[:5] == ["model", "mse", "mae", "mase", "pinball"]
     assert "4 cutoffs, 6 rows apart, 6 rows ahead; 2 channels; fitted 1 time; season of 12" in text
+    assert text.endswith(
+        "TitansForecaster is Ridge here: no network, or none that validation let in."
+    )
+    own = backtest(Recorder(P, shift=1.0), panel_of(waves()), n_windows=1, progress=False)
+    own.forecasts.point["Ridge"][:] += 1
+    assert "is Ridge here" not in str(own)
     assert "learning as rows came" in str(run(waves(), n_windows=1, refit="update"))
     assert "fitted 2 times" in str(run(waves(), n_windows=3, refit=2))
     assert html.count("<tr>") == 1 + len(MODELS)

@@ -37,8 +37,10 @@ class Stream:
     capacity : int
     last : ndarray of shape (C,)
         The last values known in original units: what constant channels are forecast from.
+    rows : int
+        Rows seen since the start of the series.
     position : int
-        Rows since the start of the series, those that pad a short one included.
+        The same, and those that pad a short one in front.
     patches : int
         Patches whose time has passed, written or not.
     memory : BackboneState or None
@@ -50,6 +52,7 @@ class Stream:
     known: np.ndarray
     capacity: int
     last: Array
+    rows: int
     position: int
     patches: int
     memory: BackboneState | None
@@ -68,14 +71,22 @@ class Stream:
 
         A series shorter than a window is padded in front with rows that are missing.
         """
-        length = linear.context_length
-        if len(z) < length:
-            z = np.concatenate([np.full((length - len(z), z.shape[1]), np.nan), z])
+        length, rows = linear.context_length, len(z)
+        if rows < length:
+            z = np.concatenate([np.full((length - rows, z.shape[1]), np.nan), z])
         capacity = max(length + linear.prediction_length, 2 * clock.context_length)
         due = max(clock.due(len(z)), clock.first)
         filled, known = fill_forward(z), ~np.isnan(z)
         stream = cls(
-            channel, filled[-capacity:].copy(), known[-capacity:], capacity, last, len(z), due, None
+            channel=channel,
+            recent=filled[-capacity:].copy(),
+            known=known[-capacity:].copy(),
+            capacity=capacity,
+            last=last,
+            rows=rows,
+            position=len(z),
+            patches=due,
+            memory=None,
         )
         if network is not None:
             for first in range(clock.first, due, _PATCHES_AT_ONCE):
@@ -104,6 +115,7 @@ class Stream:
             filled = np.where(known, row, self.recent[-1])
             self.recent = np.concatenate([self.recent, filled[None]])[-self.capacity :]
             self.known = np.concatenate([self.known, known[None]])[-self.capacity :]
+            self.rows += 1
             self.position += 1
             if learn:
                 self._learn_window(linear)

@@ -8,7 +8,7 @@ import numpy as np
 
 from titans_ts.backtest_plan import cut_panel
 from titans_ts.floors import repeat_season, season_errors
-from titans_ts.model import at_levels
+from titans_ts.outlook import at_levels
 from titans_ts.windows import Array
 
 __all__ = ["ForecasterRunner", "Runner", "SeasonRunner"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,12 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``channels, rows_seen, last_time, linear_part, network``; the last is None without one,
+        ``channels, series, rows_seen, last_time, context_length, linear_part, network``; the last
+        is None without one,
         else ``weights, training_steps, gate_fresh, gate_carried, memory_carried``.
     """
     residual, history = forecaster.model_.residual, forecaster.training_history_
-    standing = forecaster.snapshot()
+    standing = forecaster._standing
     network = None
     if residual.network is not None:
         network = {
@@ -43,11 +45,18 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
         }
     return {
         "channels": [str(label) for label in forecaster._layout.columns],
-        "rows_seen": standing.stream.position,
-        "last_time": standing.last_time,
-        "linear_part": "per channel" if standing.stream.linear.per_channel else "shared",
+        "series": len(standing.streams),
+        "rows_seen": sum(stream.rows for stream in standing.streams.values()),
+        "last_time": _latest(standing.ends.values()),
+        "context_length": forecaster.context_length_,
+        "linear_part": "per channel" if standing.linear.per_channel else "shared",
         "network": network,
     }
+
+
+def _latest(times: Iterable[Any]) -> Any:
+    """The last of the times; None without a time axis."""
+    return max((time for time in times if time is not None), default=None)
 
 
 def describe_html(forecaster: TitansForecaster) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from titans_ts.outlook import Outlook, at_levels
 from titans_ts.question import Ahead, ask_context, ask_streams
 from titans_ts.settings import CONSTRAINTS, QUANTILE_LEVELS, is_count
 from titans_ts.windows import Array
+
+if TYPE_CHECKING:
+    from titans_ts.backtest_result import BacktestResult
 
 
 class TitansForecaster:
@@ -181,11 +184,7 @@ class TitansForecaster:
             A parameter or y is not as described; y has too few rows.
         """
         parameters.check_params(self, self._parameter_constraints)
-        columns = None if self.target_columns is None else tuple(self.target_columns)
-        roles = Roles(
-            time_column=self.time_column, id_column=self.id_column, target_columns=columns
-        )
-        return self._fit_panel(read_panel(y, roles))
+        return self._fit_panel(read_panel(y, self._roles()))
 
     def predict(self, prediction_length: int | None = None, context: Any = None) -> Any:
         """Forecast the rows after the last one seen: the point forecast, made for squared error.
@@ -250,7 +249,7 @@ class TitansForecaster:
                 f"got {outside.tolist()}. Fit with wider quantile_levels for more."
             )
         inside = wanted.clip(known[0], known[-1])
-        values = ahead.in_units(lambda outlook: at_levels(outlook.quantiles, known, inside))
+        values = at_levels(ahead.in_units(lambda o: o.quantiles), known, inside)
         return write_quantiles(ahead.layout, ahead.ends, values, wanted.tolist())
 
     def predict_interval(
@@ -402,6 +401,66 @@ class TitansForecaster:
         load_forecaster(forecaster, path)
         return forecaster
 
+    def backtest(
+        self,
+        y: Any,
+        n_windows: int = 5,
+        step: int | None = None,
+        refit: bool | int | Literal["update"] = False,
+        *,
+        season_length: int | None = None,
+        levels: Sequence[int] | None = None,
+        progress: bool = True,
+    ) -> BacktestResult:
+        """Forecast the last windows of y as it would have been done then; the floors beside.
+
+        A forecaster with these parameters is fitted on the rows before the first cutoff, this one
+        is left alone. At each cutoff nothing is known but the rows before it.
+
+        Parameters
+        ----------
+        y : as in ``fit``
+        n_windows, step : int
+            Number of cutoffs, and rows between them; None takes ``prediction_length``.
+        refit : bool, int or "update"
+            False: later rows are seen, nothing is learned from them. "update": they are learned by
+            ``update``. k: all is fitted again at every k-th cutoff; True is 1.
+        season_length : int, optional
+            Of the seasonal naive floor; None finds it in the training rows.
+        levels : sequence of int, optional
+            Coverages of the intervals in per cent; None takes 80 and 90.
+        progress : bool
+            Show a progress bar on standard error.
+
+        Returns
+        -------
+        BacktestResult
+            ``frame`` is tidy, as ``utilsforecast.evaluation.evaluate`` takes it; ``summary()`` has
+            errors, and the skill over each floor with a confidence interval; ``plot()`` draws.
+        """
+        from titans_ts.backtest import backtest
+
+        parameters.check_params(self, self._parameter_constraints)
+        return backtest(
+            self,
+            read_panel(y, self._roles()),
+            n_windows=n_windows,
+            step=step,
+            refit=refit,
+            season_length=season_length,
+            levels=levels,
+            progress=progress,
+        )
+
+    def _repr_html_(self) -> str:
+        from titans_ts.describe import describe_html
+
+        return describe_html(self)
+
+    def _roles(self) -> Roles:
+        columns = None if self.target_columns is None else tuple(self.target_columns)
+        return Roles(time_column=self.time_column, id_column=self.id_column, target_columns=columns)
+
     def _fit_panel(self, panel: Panel) -> TitansForecaster:
         fitted = fit_panel(panel, self)
         # Nothing is assigned before all is there: an interrupted fit leaves the last one whole.
@@ -436,6 +495,15 @@ class TitansForecaster:
         standing.ends |= {each.key: each.last_time for each in panel.series if len(each.values)}
         self._standing = standing
         return self
+
+    def _forecast_all(self) -> tuple[Array, Array]:
+        """Point (N, P, C) and quantiles (N, P, C, Q) of all series, in the order of the fit."""
+        asked = ask_streams(self._standing, self.model_)
+        rows = self._standing.linear.prediction_length
+        streams = [each.stream for each in asked]
+        outlooks = self.model_.look_ahead(streams, self._standing.linear, rows)
+        ahead = Ahead(self._layout, asked, outlooks)
+        return ahead.in_units(lambda o: o.point), ahead.in_units(lambda o: o.quantiles)
 
     def _look_ahead(self, prediction_length: int | None, context: Any) -> Ahead:
         self._check_fitted("predict")

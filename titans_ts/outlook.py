@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from titans_ts.windows import Array
 
 
@@ -130,9 +131,9 @@ def _at_scores(quantiles: Array, known: Array, wanted: Array) -> Array:
 
 
 def at_levels(quantiles: Array, known: Array, wanted: Array) -> Array:
-    """Interpolate ``(K, Q, H)`` between known levels, linearly in the level."""
+    """Interpolate ``(..., Q)`` between known levels, linearly in the level."""
     if len(known) == 1:
-        return quantiles[:, np.zeros(len(wanted), dtype=int)]
+        return quantiles[..., np.zeros(len(wanted), dtype=int)]
     right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
-    share = ((wanted - known[right - 1]) / (known[right] - known[right - 1]))[:, None]
-    return quantiles[:, right - 1] * (1 - share) + quantiles[:, right] * share
+    share = (wanted - known[right - 1]) / (known[right] - known[right - 1])
+    return quantiles[..., right - 1] * (1 - share) + quantiles[..., right] * share

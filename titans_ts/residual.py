@@ -76,9 +76,14 @@ class ResidualWindows:
         steps = np.arange(history - 1, -1, -1) * self.clock.patch_length
         ends = (origins - self.clock.context_length)[:, None] - steps
         past = patches_ending(self.channels.values, ends, self.clock)
-        floats = (torch.from_numpy(x).float() for x in (context, error, scale, past))
-        known = torch.from_numpy(self.patch_known(ends))
-        return Batch(*floats, past_known=known, channel=torch.from_numpy(channel))
+        return Batch(
+            context=torch.from_numpy(context).float(),
+            error=torch.from_numpy(error).float(),
+            scale=torch.from_numpy(scale).float(),
+            past=torch.from_numpy(past).float(),
+            past_known=torch.from_numpy(self.patch_known(ends)),
+            channel=torch.from_numpy(channel),
+        )
 
     def useful(self, origins: np.ndarray) -> np.ndarray:
         """Which windows are known enough to be scored."""

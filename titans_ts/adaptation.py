@@ -7,9 +7,12 @@ of the call, so that ``update`` row by row is bitwise ``update`` with all rows a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from titans_core import BackboneState
 from titans_ts.channels import LEAST_KNOWN, fill_forward
@@ -27,8 +30,8 @@ class Stream:
 
     Parameters
     ----------
-    channel : int ndarray of shape (C',)
-        Which channels of the fit these are; -1 in a series that was not fitted.
+    channel, column : int ndarray of shape (C',)
+        Which channels of the fit these are, -1 in a series that was not fitted; which targets.
     recent : ndarray of shape (n, C')
         The last rows, z-scored, missing values filled; at most ``capacity``: what a window with its
         target, and the next patch with what normalises it, need.
@@ -45,9 +48,14 @@ class Stream:
         Patches whose time has passed, written or not.
     memory : BackboneState or None
         One stream per channel; None until the first patch is written.
+    past : ndarray of shape (n, Kp)
+        The last rows of past covariates, scaled, as many as a window has.
+    static : ndarray of shape (Ks,)
+        Static covariates, scaled.
     """
 
     channel: np.ndarray
+    column: np.ndarray
     recent: Array
     known: np.ndarray
     capacity: int
@@ -56,6 +64,8 @@ class Stream:
     position: int
     patches: int
     memory: BackboneState | None
+    past: Array
+    static: Array
 
     @classmethod
     def begin(
@@ -63,6 +73,9 @@ class Stream:
         z: Array,
         last: Array,
         channel: np.ndarray,
+        column: np.ndarray,
+        past: Array,
+        static: Array,
         linear: LinearPart,
         network: ForecastNetwork | None,
         clock: PatchClock,
@@ -73,12 +86,14 @@ class Stream:
         """
         length, rows = linear.context_length, len(z)
         if rows < length:
+            past = np.concatenate([np.zeros((length - rows, past.shape[1])), past])
             z = np.concatenate([np.full((length - rows, z.shape[1]), np.nan), z])
         capacity = max(length + linear.prediction_length, 2 * clock.context_length)
         due = max(clock.due(len(z)), clock.first)
         filled, known = fill_forward(z), ~np.isnan(z)
         stream = cls(
             channel=channel,
+            column=column,
             recent=filled[-capacity:].copy(),
             known=known[-capacity:].copy(),
             capacity=capacity,
@@ -87,6 +102,8 @@ class Stream:
             position=len(z),
             patches=due,
             memory=None,
+            past=past[-length:].copy(),
+            static=static,
         )
         if network is not None:
             for first in range(clock.first, due, _PATCHES_AT_ONCE):
@@ -103,6 +120,7 @@ class Stream:
         self,
         z: Array,
         last: Array,
+        past: Array,
         linear: LinearPart,
         network: ForecastNetwork | None,
         clock: PatchClock,
@@ -110,6 +128,7 @@ class Stream:
         learn: bool,
     ) -> None:
         """Take in rows ``(n, C')``; with ``learn=False`` what falls due is passed over for good."""
+        self.past = np.concatenate([self.past, past])[-linear.context_length :]
         for row in z:
             known = ~np.isnan(row)
             filled = np.where(known, row, self.recent[-1])
@@ -155,4 +174,13 @@ class Stream:
         patches = np.stack([patches_ending(column, ends, clock) for column in rows.T])
         span = ends[:, None] - clock.patch_length + np.arange(clock.patch_length)
         enough = known[span].mean(axis=1).T >= LEAST_KNOWN  # (n, p, C) -> (C, n)
-        self.memory = remember(network, patches, enough, self.channel, self.memory)
+        static = static_of([self])
+        self.memory = remember(network, patches, enough, self.channel, self.memory, static)
+
+
+def static_of(streams: Sequence[Stream]) -> Tensor | None:
+    """Static covariates of all channels of streams, ``(K, Ks)``; None if there are none."""
+    if not len(streams[0].static):
+        return None
+    rows = [np.broadcast_to(s.static, (len(s.channel), len(s.static))) for s in streams]
+    return torch.from_numpy(np.concatenate(rows)).float()

@@ -10,9 +10,9 @@ import numpy as np
 
 from titans_core.training_config import TrainingHistory
 from titans_ts.adaptation import Stream
-from titans_ts.channels import Channels
+from titans_ts.covariate_fitting import fit_covariates
 from titans_ts.linear import LinearPart
-from titans_ts.linear_choice import LOOK_BACKS, choose_linear, look_backs_within, refit_linear
+from titans_ts.linear_choice import LOOK_BACKS, look_backs_within, refit_linear
 from titans_ts.model import Model
 from titans_ts.residual import fit_residual
 from titans_ts.scaler import Scaler
@@ -62,8 +62,9 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         for scaler, values in zip(scalers, series, strict=True)
     ]
     padding = [len(padded) - len(values) for padded, values in zip(z, series, strict=True)]
-    channels = Channels.join(z, [rows + more for rows, more in zip(n_train, padding, strict=True)])
-    linear, choice = choose_linear(channels, look_backs, ahead)
+    trained = [rows + more for rows, more in zip(n_train, padding, strict=True)]
+    found = fit_covariates(panel, z, scalers, trained, padding, look_backs, ahead)
+    channels, linear, covariates = found.channels, found.linear, found.covariates
     rows = min(linear.context_length, NETWORK_ROWS)
     clock = PatchClock(rows, min(params.patch_length, rows))
     levels = np.asarray(params.quantile_levels, dtype=float)
@@ -76,13 +77,15 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         backbone=(params.backbone or DEFAULT_BACKBONE) if params.use_network else None,
         training=replace(training, seed=int(params.random_state)),
         progress=params.progress,
+        added=found.added,
+        static=found.static,
     )
     if params.refit:
-        linear = refit_linear(channels, choice, ahead)
-    model = Model(scalers, residual, clock, levels)
+        linear = refit_linear(channels, found.choice, ahead)
+    model = Model(scalers, covariates, residual, clock, levels)
     streams = [
-        model.begin(values, linear, scaler, model.channels_of(i))
-        for i, (values, scaler) in enumerate(zip(series, scalers, strict=True))
+        model.begin(each, linear, scaler, model.channels_of(i))
+        for i, (each, scaler) in enumerate(zip(panel.series, scalers, strict=True))
     ]
     return Fitted(model, linear, streams, history)
 

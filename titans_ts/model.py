@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from titans_core import BackboneState
 from titans_core.state import join_states
-from titans_ts.adaptation import Stream
+from titans_ts.adaptation import Stream, static_of
 from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.channels import fill_forward
+from titans_ts.covariates import Covariates
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.outlook import Block, Outlook
+from titans_ts.panels import Series
 from titans_ts.scaler import Scaler
 from titans_ts.windows import Array, PatchClock, normalise
 
@@ -31,6 +34,7 @@ class Model:
     ----------
     scalers : list of Scaler
         Of each series.
+    covariates : Covariates
     residual : Residual
     clock : PatchClock
     levels : ndarray of shape (Q,)
@@ -38,6 +42,7 @@ class Model:
     """
 
     scalers: list[Scaler]
+    covariates: Covariates
     residual: Residual
     clock: PatchClock
     levels: Array
@@ -47,11 +52,23 @@ class Model:
         """The network, if its carried memory is used: else there is no memory to keep."""
         return self.residual.network if self.residual.uses_memory else None
 
-    def begin(self, y: Array, linear: LinearPart, scaler: Scaler, channel: np.ndarray) -> Stream:
-        """A stream that has seen the rows of y ``(T, C)``."""
-        last = fill_forward(y)[-1]
-        network = self.memory_network
-        return Stream.begin(scaler.apply(y), last, channel, linear, network, self.clock)
+    def begin(
+        self, series: Series, linear: LinearPart, scaler: Scaler, channel: np.ndarray
+    ) -> Stream:
+        """A stream that has seen the rows of a series."""
+        column = np.flatnonzero(scaler.learned)
+        effect = self.covariates.future_effect(series.future, channel, column)
+        return Stream.begin(
+            scaler.apply(series.values) - effect,
+            fill_forward(series.values)[-1],
+            channel,
+            column,
+            self.covariates.past_rows(series.past),
+            self.covariates.static.apply(series.static),
+            linear,
+            self.memory_network,
+            self.clock,
+        )
 
     def channels_of(self, series: int) -> np.ndarray:
         """The channels of the fit that belong to a series."""
@@ -59,11 +76,19 @@ class Model:
         return np.arange(ends[series] - self.scalers[series].learned.sum(), ends[series])
 
     def observe(
-        self, stream: Stream, scaler: Scaler, y: Array, linear: LinearPart, *, learn: bool
+        self, stream: Stream, scaler: Scaler, series: Series, linear: LinearPart, *, learn: bool
     ) -> None:
-        """Move the stream over the rows of y ``(n, C)``."""
-        last = fill_forward(y, stream.last)[-1]
-        stream.observe(scaler.apply(y), last, linear, self.memory_network, self.clock, learn=learn)
+        """Move the stream over the rows of a series."""
+        effect = self.covariates.future_effect(series.future, stream.channel, stream.column)
+        stream.observe(
+            scaler.apply(series.values) - effect,
+            fill_forward(series.values, stream.last)[-1],
+            self.covariates.past_rows(series.past),
+            linear,
+            self.memory_network,
+            self.clock,
+            learn=learn,
+        )
 
     def look_ahead(self, streams: Sequence[Stream], linear: LinearPart, rows: int) -> list[Outlook]:
         """Forecast from where the streams stand: an outlook each, with the channels learned."""
@@ -90,29 +115,45 @@ class Model:
             memory = join_states([s.memory for s in streams if s.memory is not None])
         admission = self.residual.fresh if memory is None else self.residual.carried
         channel = np.concatenate([stream.channel for stream in streams])
-        length = linear.context_length
+        length, static = linear.context_length, static_of(streams)
         context = np.concatenate([stream.context[:, -length:] for stream in streams])
+        # Of what lies ahead past covariates say something in the first block, nothing further on.
+        added: Array | float = np.concatenate([sum(self.past_parts(each)) for each in streams])
         blocks = []
         for _ in range(-(-rows // linear.prediction_length)):
-            blocks.append(self._forecast(context, channel, memory, linear, admission))
+            ahead = linear.predict(context, channel) + added
+            blocks.append(self._forecast(ahead, context, channel, memory, static, admission))
             context = np.concatenate([context, blocks[-1].point], axis=1)[:, -length:]
+            added = 0.0
         return blocks, admission
+
+    def past_parts(self, stream: Stream) -> tuple[Array, Array]:
+        """What the target's own window and past covariates add to the linear part: ``(C', P)``."""
+        effect = self.covariates.past_effect
+        if effect is None:
+            none = np.zeros((len(stream.channel), 1))
+            return none, none
+        window = stream.past[-effect.length :].T
+        windows = np.broadcast_to(window, (len(stream.channel), *window.shape))
+        own = effect.of_target(stream.context, stream.column)
+        return own, effect.of_covariates(windows, stream.column)
 
     def _forecast(
         self,
+        ahead: Array,
         context: Array,
         channel: np.ndarray,
         memory: BackboneState | None,
-        linear: LinearPart,
+        static: Tensor | None,
         admission: Admission,
     ) -> Block:
-        """One prediction length ahead of windows ``(K, L)``."""
+        """One prediction length ahead of windows ``(K, L)``, around a linear forecast ``(K, P)``."""
         residual = self.residual
-        ahead = linear.predict(context, channel)[:, None]  # (K, 1, P)
+        ahead = ahead[:, None]
         window, scale = normalise(context[:, -self.clock.context_length :])
         answer = np.zeros((1, len(self.levels), 1))
         if residual.network is not None and admission.uses_network:
-            answer = self._ask(residual.network, window, channel, memory)  # (K, Q, P)
+            answer = self._ask(residual.network, window, channel, memory, static)  # (K, Q, P)
         correction = admission.gate * answer[:, median_index(self.levels), None]
         levels = answer if admission.learned_levels else correction + residual.spread
         shift = admission.shift
@@ -126,7 +167,12 @@ class Model:
 
     @staticmethod
     def _ask(
-        network: ForecastNetwork, window: Array, channel: np.ndarray, memory: BackboneState | None
+        network: ForecastNetwork,
+        window: Array,
+        channel: np.ndarray,
+        memory: BackboneState | None,
+        static: Tensor | None,
+        frozen: bool = False,
     ) -> Array:
         # A joined memory is not cut up again; without one the windows may be as many as they like.
         pieces = 1 if memory is not None else -(-len(window) // _WINDOWS_AT_ONCE)
@@ -134,7 +180,10 @@ class Model:
         for rows in np.array_split(np.arange(len(window)), pieces):
             x = torch.from_numpy(window[rows]).float()
             with torch.no_grad():
-                answers.append(network(x, torch.from_numpy(channel[rows]), memory).double().numpy())
+                known = None if static is None else static[rows]
+                which = torch.from_numpy(channel[rows])
+                answer = network(x, which, memory, static=known, frozen=frozen)
+                answers.append(answer.double().numpy())
         return np.concatenate(answers)
 
 

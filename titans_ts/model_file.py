@@ -14,6 +14,7 @@ from titans_core.persistence import check_layout, load_tree, save_tree
 from titans_core.training_config import TrainingConfig, TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.admission import Admission, Residual, median_index
+from titans_ts.covariates import covariates_from_dict, covariates_to_dict
 from titans_ts.frames import Layout
 from titans_ts.linear import LinearPart
 from titans_ts.model import Model, Standing
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
 KIND = "TitansForecaster"
-LAYOUT_VERSION = 2  # of the tree below; one more whenever a field changes its name or meaning
+LAYOUT_VERSION = 3  # of the tree below; one more whenever a field changes its name or meaning
 
 
 def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
@@ -44,6 +45,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         "history": None if history is None else asdict(history),
         "levels": model.levels,
         "scalers": [vars(scaler) for scaler in model.scalers],
+        "covariates": covariates_to_dict(model.covariates),
         "clock": asdict(model.clock),
         "residual": {
             "spread": model.residual.spread,
@@ -105,12 +107,15 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
                 patch_length=clock.patch_length,
                 median_index=median_index(tree["levels"]),
                 spread=torch.from_numpy(stored["spread"]).float(),
+                static=stored["network"].get("kin.static"),
             ).float()
         network.load_state_dict(stored["network"])
         network.eval()
     residual = Residual(
         network, stored["spread"], Admission(**stored["fresh"]), Admission(**stored["carried"])
     )
-    forecaster.model_ = Model(scalers, residual, clock, tree["levels"])
+    forecaster.model_ = Model(
+        scalers, covariates_from_dict(tree["covariates"]), residual, clock, tree["levels"]
+    )
     forecaster.context_length_ = linear.context_length
     forecaster.n_features_in_ = len(scalers[0].learned)

@@ -15,6 +15,7 @@ _CHANNEL_DIM = 16
 _HEAD_DIM = 256
 _INPUT_DROPOUT = 0.2
 _HEAD_DROPOUT = 0.3
+_HIDDEN_CHANNELS = 0.5  # in training, where static covariates can stand for them
 
 
 class ForecastNetwork(nn.Module):
@@ -32,6 +33,9 @@ class ForecastNetwork(nn.Module):
     spread : Tensor of shape (Q, P)
         Distances from the median to each level that the untrained network answers, so that
         training starts from the distribution of the linear part's own errors.
+    static : Tensor of shape (channels, Ks), optional
+        What is known of each channel as a whole: two channels are alike as far as these are, beside
+        what is learned of each.
     """
 
     spread: Tensor
@@ -45,6 +49,7 @@ class ForecastNetwork(nn.Module):
         patch_length: int,
         median_index: int,
         spread: Tensor,
+        static: Tensor | None = None,
     ) -> None:
         super().__init__()
         dim = backbone.memory.dim
@@ -65,6 +70,9 @@ class ForecastNetwork(nn.Module):
         nn.init.zeros_(self.project.weight)
         nn.init.zeros_(self.project.bias)
         self.register_buffer("spread", spread)
+        self.kin: StaticEmbedding | None = None
+        if static is not None and static.shape[1]:
+            self.kin = StaticEmbedding(static, dim, _CHANNEL_DIM)
 
     def remember(
         self,
@@ -72,12 +80,14 @@ class ForecastNetwork(nn.Module):
         channel: Tensor,
         state: BackboneState | None = None,
         known: Tensor | None = None,
+        static: Tensor | None = None,
     ) -> BackboneState:
         """Read patches ``(N, n, patch_length)`` of channels ``(N,)`` into the memory.
 
-        Those that are not ``known`` (N, n) leave it alone.
+        Those that are not ``known`` (N, n) leave it alone. ``static`` is as in ``forward``.
         """
-        return self.backbone(self._tokens(patches, channel), state, known)[1]
+        token, _ = self._identity(channel, static)
+        return self.backbone(self.embed(patches) + token[:, None], state, known)[1]
 
     def forward(
         self,
@@ -87,6 +97,8 @@ class ForecastNetwork(nn.Module):
         *,
         past: Tensor | None = None,
         known: Tensor | None = None,
+        static: Tensor | None = None,
+        frozen: bool = False,
     ) -> Tensor:
         """Quantiles of what the linear part leaves.
 
@@ -102,20 +114,27 @@ class ForecastNetwork(nn.Module):
             Patches to read into the memory before the window; n may be 0.
         known : Tensor of shape (N, n), optional
             Which of these are to be written.
+        static : Tensor of shape (N, Ks), optional
+            None takes those of the channels trained on.
+        frozen : bool
+            The window itself is read, but not written into the memory.
 
         Returns
         -------
         Tensor of shape (N, Q, P)
             Not decreasing along Q.
         """
+        if self.kin is not None:
+            channel, static = self.kin.hide(channel, static)
         if past is not None and past.shape[1]:
-            state = self.remember(past, channel, state, known)
+            state = self.remember(past, channel, state, known, static)
         context = functional.dropout(context, _INPUT_DROPOUT, self.training)
         patches = context[:, context.shape[1] % self.patch_length :]
-        read, _ = self.backbone(
-            self._tokens(patches.unflatten(1, (-1, self.patch_length)), channel), state
-        )
-        features = torch.cat([context, read[:, -1], _look_up(self.channel_head, channel)], dim=-1)
+        token, head = self._identity(channel, static)
+        tokens = self.embed(patches.unflatten(1, (-1, self.patch_length))) + token[:, None]
+        written = torch.zeros(tokens.shape[:2], dtype=torch.bool) if frozen else None
+        read, _ = self.backbone(tokens, state, written)
+        features = torch.cat([context, read[:, -1], head], dim=-1)
         hidden = functional.dropout(
             functional.gelu(self.expand(features)), _HEAD_DROPOUT, self.training
         )
@@ -127,8 +146,52 @@ class ForecastNetwork(nn.Module):
         ladder = steps.cumsum(dim=1)
         return median + ladder - ladder[:, self.median_index, None]
 
-    def _tokens(self, patches: Tensor, channel: Tensor) -> Tensor:
-        return self.embed(patches) + _look_up(self.channel, channel)[:, None]
+    def _identity(self, channel: Tensor, static: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What tells channels apart: added to each token, and beside the window in the head."""
+        token, head = _look_up(self.channel, channel), _look_up(self.channel_head, channel)
+        if self.kin is None:
+            return token, head
+        more = self.kin(channel, static)
+        return token + more[0], head + more[1]
+
+
+class StaticEmbedding(nn.Module):
+    """Static covariates as additions to the embedding of a channel, nothing before training.
+
+    Parameters
+    ----------
+    static : Tensor of shape (channels, Ks)
+    dim, head_dim : int
+    """
+
+    static: Tensor
+
+    def __init__(self, static: Tensor, dim: int, head_dim: int) -> None:
+        super().__init__()
+        self.register_buffer("static", static)
+        self.token = nn.Parameter(torch.zeros(static.shape[1], dim))
+        self.head = nn.Parameter(torch.zeros(static.shape[1], head_dim))
+
+    def hide(self, channel: Tensor, static: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Channels with their covariates; in training half of them by these alone.
+
+        What a channel's own embedding tells, its covariates would not learn.
+        """
+        static = self._of(channel, static)
+        if self.training:
+            hidden = torch.rand(channel.shape, device=channel.device) < _HIDDEN_CHANNELS
+            channel = channel.masked_fill(hidden, -1)
+        return channel, static
+
+    def forward(self, channel: Tensor, static: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``(N, dim)`` and ``(N, head_dim)``."""
+        static = self._of(channel, static)
+        return static @ self.token, static @ self.head
+
+    def _of(self, channel: Tensor, static: Tensor | None) -> Tensor:
+        if static is not None:
+            return static
+        return self.static[channel.clamp(min=0)] * (channel >= 0)[:, None]
 
 
 def _look_up(table: nn.Embedding, channel: Tensor) -> Tensor:

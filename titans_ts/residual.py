@@ -6,7 +6,7 @@ origin; the memory holds the patches that end at or before the window's first ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,8 +47,15 @@ class Batch(NamedTuple):
 class ResidualWindows:
     """Windows, patches and linear errors of channels, by origin, for the network."""
 
-    def __init__(self, channels: Channels, linear: LinearPart, clock: PatchClock) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        linear: LinearPart,
+        clock: PatchClock,
+        added: Callable[[np.ndarray], Array] | None = None,
+    ) -> None:
         self.channels, self.linear, self.clock = channels, linear, clock
+        self._added = added
         self.context_length, self.prediction_length = (
             linear.context_length,
             linear.prediction_length,
@@ -73,6 +80,8 @@ class ResidualWindows:
         raw, target = self.channels.windows(origins, self.context_length, self.prediction_length)
         context, scale = normalise(raw[:, -self.clock.context_length :])
         error = target - self.linear.predict(raw, channel)
+        if self._added is not None:
+            error -= self._added(origins)
         steps = np.arange(history - 1, -1, -1) * self.clock.patch_length
         ends = (origins - self.clock.context_length)[:, None] - steps
         past = patches_ending(self.channels.values, ends, self.clock)
@@ -108,6 +117,8 @@ def fit_residual(
     backbone: BackboneConfig | None,
     training: TrainingConfig,
     progress: bool,
+    added: Callable[[np.ndarray], Array] | None = None,
+    static: Array | None = None,
 ) -> tuple[Residual, TrainingHistory | None]:
     """Train on origins whose targets end in the training part; admit on the validation part.
 
@@ -122,12 +133,16 @@ def fit_residual(
         Rows that the network looks at, at most those of the linear part, and its patches.
     backbone : BackboneConfig, optional
         None: no network, only the quantiles of the linear part's errors.
+    added : callable, optional
+        What is added to the linear forecast at origins ``(n,)``: ``(n, P)``.
+    static : ndarray of shape (K, Ks), optional
+        Static covariates of the channels.
 
     Returns
     -------
     Residual, TrainingHistory or None
     """
-    data = ResidualWindows(channels, linear, clock)
+    data = ResidualWindows(channels, linear, clock, added)
     spread = _error_spread(data, levels)
     groups = _validation_groups(data, spread.size)
     network = history = None
@@ -141,6 +156,7 @@ def fit_residual(
                 patch_length=clock.patch_length,
                 median_index=median_index(levels),
                 spread=torch.from_numpy(spread).float(),
+                static=None if static is None else torch.from_numpy(static).float(),
             ).float()  # whatever the default dtype is
         history = _train(
             network,
@@ -300,6 +316,7 @@ def remember(
     known: np.ndarray,
     channel: np.ndarray,
     state: BackboneState | None,
+    static: Tensor | None = None,
 ) -> BackboneState:
     """Write patches ``(C, n, p)``, one stream per channel, where they are known; no gradients."""
     with torch.no_grad():
@@ -308,6 +325,7 @@ def remember(
             torch.from_numpy(channel),
             state,
             torch.from_numpy(known),
+            static,
         )
 
 

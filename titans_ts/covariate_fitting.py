@@ -1,0 +1,113 @@
+"""Fit covariates with the linear part: effects of future-known ones first, past ones on what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from titans_ts.channels import Channels
+from titans_ts.covariates import Covariates, CovariateScaler, scale_covariates
+from titans_ts.future_effect import estimate_future, less_effects
+from titans_ts.linear import LinearPart
+from titans_ts.linear_choice import LinearChoice, choose_linear
+from titans_ts.panels import Panel
+from titans_ts.past_effect import PastEffect, PastWindows, fit_past
+from titans_ts.scaler import Scaler
+from titans_ts.validation_gain import thin, validation_gain, window_losses
+from titans_ts.windows import Array
+
+_SCORED_NUMBERS = 20_000_000  # of validation windows that say whether future covariates help
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """The linear part with the covariates around it, and the channels that it is of.
+
+    ``added`` says what past covariates add at origins ``(n,)``: ``(n, P)``; ``static`` is (K, Ks).
+    """
+
+    channels: Channels
+    linear: LinearPart
+    choice: LinearChoice
+    covariates: Covariates
+    added: Callable[[np.ndarray], Array] | None
+    static: Array
+
+
+def fit_covariates(
+    panel: Panel,
+    z: Sequence[Array],
+    scalers: Sequence[Scaler],
+    trained: Sequence[int],
+    padding: Sequence[int],
+    look_backs: Sequence[int],
+    prediction_length: int,
+) -> LinearFit:
+    """Fit on the training rows; choose on validation.
+
+    Parameters
+    ----------
+    panel : Panel
+    z : sequence of ndarray of shape (T_n, C_n)
+        Z-scores of each series, padded in front.
+    scalers : sequence of Scaler
+    trained, padding : sequence of int
+        Training rows of each series, those of padding among them; rows of padding.
+    look_backs, prediction_length
+        As in ``choose_linear``.
+    """
+    channels = Channels.join(z, trained)
+    linear, choice = choose_linear(channels, look_backs, prediction_length)
+    n_train = [rows - more for rows, more in zip(trained, padding, strict=True)]
+    column = np.concatenate([np.flatnonzero(scaler.learned) for scaler in scalers])
+    series = np.repeat(np.arange(len(z)), [each.shape[1] for each in z])
+
+    future, known_ahead = scale_covariates([s.future for s in panel.series], n_train, padding)
+    width = len(future.level)
+    weights, shared = np.zeros((len(column), width)), np.zeros((int(column.max()) + 1, width))
+    gain = 0.0
+    if width:
+        found = estimate_future(
+            z, known_ahead, trained, column, look_backs[-1], prediction_length
+        )
+        less = Channels.join(less_effects(z, known_ahead, found[0]), trained)
+        alternative = choose_linear(less, look_backs, prediction_length)
+        before = max(linear.context_length, alternative[0].context_length)
+        origins = thin(
+            channels.validation_origins(before, prediction_length),
+            _SCORED_NUMBERS // (before + prediction_length),
+        )
+        gain = validation_gain(
+            channels,
+            origins,
+            window_losses(channels, linear, origins),
+            window_losses(less, alternative[0], origins),
+        )
+        if gain:
+            channels, (linear, choice), (weights, shared) = less, alternative, found
+
+    past, seen = scale_covariates([s.past for s in panel.series], n_train, padding)
+    effect, past_gain, added = None, 0.0, None
+    if len(past.level):
+        effect, past_gain = fit_past(channels, linear, seen, column, series)
+        if effect is not None:
+            windows = PastWindows(channels, seen, series, effect.length)
+            added = _adder(effect, windows, linear.context_length, column)
+    rows = np.stack([s.static for s in panel.series])
+    static = CovariateScaler.fit(rows)
+    covariates = Covariates(future, past, static, weights, shared, effect, gain, past_gain)
+    return LinearFit(channels, linear, choice, covariates, added, static.apply(rows)[series])
+
+
+def _adder(
+    effect: PastEffect, windows: PastWindows, before: int, column: np.ndarray
+) -> Callable[[np.ndarray], Array]:
+    def added(origins: np.ndarray) -> Array:
+        channel = windows.channels.of(origins)
+        context, _ = windows.channels.windows(origins, before, 1)
+        own = effect.of_target(context, column[channel])
+        return own + effect.of_covariates(windows.at(origins), column[channel])
+
+    return added

@@ -25,7 +25,7 @@ _SCORED_NUMBERS = 20_000_000  # of validation windows that say whether future co
 class LinearFit:
     """The linear part with the covariates around it, and the channels that it is of.
 
-    ``added`` says what past covariates add at origins ``(n,)``: ``(n, P)``; ``static`` is (K, Ks).
+    ``added`` says what past covariates add at origins ``(n,)``: ``(n, P)``; ``static`` is (K, Ks').
     """
 
     channels: Channels
@@ -98,7 +98,9 @@ def fit_covariates(
     rows = np.stack([s.static for s in panel.series])
     static = CovariateScaler.fit(rows)
     covariates = Covariates(future, past, static, weights, shared, effect, gain, past_gain)
-    return LinearFit(channels, linear, choice, covariates, added, static.apply(rows)[series])
+    # What is the same for all series tells none apart.
+    kin = static.apply(rows)[series][:, static.scale > 0]
+    return LinearFit(channels, linear, choice, covariates, added, kin)
 
 
 def _adder(

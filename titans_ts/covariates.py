@@ -104,6 +104,10 @@ class Covariates:
             return np.zeros((len(rows), len(channel)))
         return self.future_effects(rows, channel, column).sum(axis=-1)
 
+    def kin(self, static: Array) -> Array:
+        """Static covariates ``(Ks,)`` as the network takes them: those that differ, scaled."""
+        return self.static.apply(static)[self.static.scale > 0]
+
     def past_rows(self, rows: Array) -> Array:
         """Past covariates ``(T, Kp)`` as a stream keeps them; of no columns if they are not used."""
         return self.past.apply(rows) if self.past_effect is not None else rows[:, :0]

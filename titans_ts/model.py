@@ -64,7 +64,7 @@ class Model:
             channel,
             column,
             self.covariates.past_rows(series.past),
-            self.covariates.static.apply(series.static),
+            self.covariates.kin(series.static),
             linear,
             self.memory_network,
             self.clock,

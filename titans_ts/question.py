@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from titans_ts.adaptation import Stream
-from titans_ts.frames import Layout, Panel
+from titans_ts.frames import Layout, Panel, read_future
 from titans_ts.model import Model, Standing
 from titans_ts.outlook import Outlook
 from titans_ts.scaler import Scaler
@@ -24,6 +24,46 @@ class Asked:
     end: Any
     stream: Stream
     scaler: Scaler
+
+
+def look_ahead(
+    model: Model,
+    standing: Standing,
+    layout: Layout,
+    rows: int,
+    context: Panel | None = None,
+    future: Any = None,
+) -> Ahead:
+    """Forecast so many rows after those seen, or after a context, given what is known ahead.
+
+    Raises
+    ------
+    ValueError
+        The context is too short, or of the future covariates something is missing.
+    """
+    if context is None:
+        asked = ask_streams(standing, model)
+    else:
+        layout, asked = context.layout, ask_context(standing, model, context)
+    known = read_future(future, layout, {each.key: each.end for each in asked}, rows)
+    return look_ahead_given(model, standing, layout, asked, [known[a.key] for a in asked])
+
+
+def look_ahead_given(
+    model: Model,
+    standing: Standing,
+    layout: Layout,
+    asked: Sequence[Asked],
+    future: Sequence[Array],
+) -> Ahead:
+    """The same with future covariates ``(rows, Kf)`` of each series asked about."""
+    streams = [each.stream for each in asked]
+    outlooks = model.look_ahead(streams, standing.linear, len(future[0]))
+    effects = [
+        model.covariates.future_effect(each, stream.channel, stream.column)
+        for each, stream in zip(future, streams, strict=True)
+    ]
+    return Ahead(layout, asked, outlooks, effects)
 
 
 def ask_streams(standing: Standing, model: Model) -> list[Asked]:
@@ -59,7 +99,7 @@ def ask_context(standing: Standing, model: Model, panel: Panel) -> list[Asked]:
             scaler = Scaler.fit(each.values)
             channel = np.full(scaler.learned.sum(), -1)
         scaler.check(each.values, "context")
-        stream = model.begin(each.values, standing.linear, scaler, channel)
+        stream = model.begin(each, standing.linear, scaler, channel)
         asked.append(Asked(each.key, each.last_time, stream, scaler))
     return asked
 
@@ -71,6 +111,7 @@ class Ahead:
     layout: Layout
     asked: Sequence[Asked]
     outlooks: Sequence[Outlook]
+    effects: Sequence[Array]  # of future covariates on each series, (H, C')
 
     @property
     def ends(self) -> list[tuple[Any, Any]]:
@@ -80,8 +121,8 @@ class Ahead:
     def in_units(self, what: Callable[[Outlook], Array]) -> Array:
         """Some property ``(C', H)`` or ``(C', D, H)`` of outlooks, as ``(N, H, C)``, D last."""
         answers = []
-        for each, outlook in zip(self.asked, self.outlooks, strict=True):
-            z = what(outlook)
-            y = each.scaler.undo(np.moveaxis(z, 0, -1), each.stream.last)  # (..., H, C)
+        for each, outlook, effect in zip(self.asked, self.outlooks, self.effects, strict=True):
+            z = np.moveaxis(what(outlook), 0, -1) + effect  # (..., H, C')
+            y = each.scaler.undo(z, each.stream.last)
             answers.append(y if y.ndim == 2 else np.moveaxis(y, 0, -1))
         return np.stack(answers)

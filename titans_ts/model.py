@@ -122,7 +122,7 @@ class Model:
         blocks = []
         for _ in range(-(-rows // linear.prediction_length)):
             ahead = linear.predict(context, channel) + added
-            blocks.append(self._forecast(ahead, context, channel, memory, static, admission))
+            blocks.append(self.forecast_block(ahead, context, channel, memory, static, admission))
             context = np.concatenate([context, blocks[-1].point], axis=1)[:, -length:]
             added = 0.0
         return blocks, admission
@@ -138,7 +138,7 @@ class Model:
         own = effect.of_target(stream.context, stream.column)
         return own, effect.of_covariates(windows, stream.column)
 
-    def _forecast(
+    def forecast_block(
         self,
         ahead: Array,
         context: Array,
@@ -146,19 +146,21 @@ class Model:
         memory: BackboneState | None,
         static: Tensor | None,
         admission: Admission,
+        frozen: bool = False,
     ) -> Block:
-        """One prediction length ahead of windows ``(K, L)``, around a linear forecast ``(K, P)``."""
+        """One prediction length ahead of windows ``(K, L)``, around a linear forecast ``(K, P)``.
+
+        With ``frozen`` the memory is read as it is, and the windows are not written into it.
+        """
         residual = self.residual
         ahead = ahead[:, None]
         window, scale = normalise(context[:, -self.clock.context_length :])
         answer = np.zeros((1, len(self.levels), 1))
         if residual.network is not None and admission.uses_network:
-            answer = self._ask(residual.network, window, channel, memory, static)  # (K, Q, P)
-        correction = admission.gate * answer[:, median_index(self.levels), None]
+            answer = self._ask(residual.network, window, channel, memory, static, frozen)
+        gate, shift = (_of_channels(x, channel) for x in (admission.gate, admission.shift))
+        correction = gate[:, None, None] * answer[:, median_index(self.levels), None]
         levels = answer if admission.learned_levels else correction + residual.spread
-        shift = admission.shift
-        if len(shift) > 1:
-            shift = np.where((channel < 0)[:, None], shift.mean(axis=0), shift[channel])
         levels = levels + shift[..., None]
         point = ahead + scale[..., None] * correction
         # Levels are calibrated one by one; sorting repairs those that came to cross.
@@ -172,7 +174,7 @@ class Model:
         channel: np.ndarray,
         memory: BackboneState | None,
         static: Tensor | None,
-        frozen: bool = False,
+        frozen: bool,
     ) -> Array:
         # A joined memory is not cut up again; without one the windows may be as many as they like.
         pieces = 1 if memory is not None else -(-len(window) // _WINDOWS_AT_ONCE)
@@ -185,6 +187,14 @@ class Model:
                 answer = network(x, which, memory, static=known, frozen=frozen)
                 answers.append(answer.double().numpy())
         return np.concatenate(answers)
+
+
+def _of_channels(values: Array, channel: np.ndarray) -> Array:
+    """Those of each channel, if each has its own; of one that was not fitted the mean."""
+    if len(values) == 1:
+        return np.broadcast_to(values, (len(channel), *values.shape[1:]))
+    unknown = (channel < 0).reshape(-1, *[1] * (values.ndim - 1))
+    return np.where(unknown, values.mean(axis=0), values[channel])
 
 
 def _alike(streams: Sequence[Stream]) -> Iterator[list[int]]:

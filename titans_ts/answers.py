@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -84,6 +85,40 @@ def write_paths(layout: Layout, ends: Ends, values: Array) -> Any:
         return _arrays(layout, values, 3)
     names = [(label,) for label in layout.columns]
     return _table(layout, ends, values, names, [], paths=values.shape[1])
+
+
+def write_parts(layout: Layout, ends: Ends, values: Array, parts: Sequence[str]) -> Any:
+    """Return contributions (N, P, C, parts) as a tidy table, pandas unless the question was another.
+
+    A row per series, channel, part and step.
+    """
+    steps, each = values.shape[1], len(layout.columns) * len(parts)
+    if layout.kind not in ("polars", "pyarrow"):
+        layout = replace(layout, kind="pandas")
+    repeated = [end for end in ends for _ in range(each)]
+    columns: dict[str, Any] = {}
+    if layout.long:
+        columns[str(layout.id_name)] = _id_column(layout, [key for key, _ in repeated], steps)
+    elif layout.count is not None:
+        columns["unique_id"] = np.repeat([key for key, _ in repeated], steps)
+    if layout.time is not None:
+        columns[str(layout.time_name or "ds")] = _time_column(layout, repeated, steps, 0)
+    pairs = [pair for pair in product(layout.columns, parts) for _ in range(steps)]
+    for i, name in enumerate(("channel", "part")):
+        columns[name] = [pair[i] for pair in pairs] * len(ends)
+    columns["step"] = np.tile(np.arange(1, steps + 1), len(repeated))
+    columns["contribution"] = values.transpose(0, 2, 3, 1).reshape(-1)
+    if layout.kind == "pyarrow":
+        import pyarrow as pa
+
+        return pa.table(columns)
+    if layout.kind == "polars":
+        import polars as pl
+
+        return pl.DataFrame(columns)
+    import pandas as pd
+
+    return pd.DataFrame(columns)
 
 
 def _named(layout: Layout) -> bool:

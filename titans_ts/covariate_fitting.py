@@ -69,9 +69,7 @@ def fit_covariates(
     weights, shared = np.zeros((len(column), width)), np.zeros((int(column.max()) + 1, width))
     gain = 0.0
     if width:
-        found = estimate_future(
-            z, known_ahead, trained, column, look_backs[-1], prediction_length
-        )
+        found = estimate_future(z, known_ahead, trained, column, look_backs[-1], prediction_length)
         less = Channels.join(less_effects(z, known_ahead, found[0]), trained)
         alternative = choose_linear(less, look_backs, prediction_length)
         before = max(linear.context_length, alternative[0].context_length)

@@ -28,9 +28,11 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``channels, series, rows_seen, last_time, context_length, linear_part, network``; the last
-        is None without one,
-        else ``weights, training_steps, gate_fresh, gate_carried, memory_carried``.
+        ``channels, series, rows_seen, last_time, context_length, linear_part, network,
+        covariates``; ``network`` is None without one, else ``weights, training_steps, gate_fresh,
+        gate_carried, memory_carried``; ``covariates`` is None without any, else names by role,
+        ``future_gain`` and ``past_gain``, the share of the squared validation error that they save
+        (0: not let in), and ``static_used``.
     """
     residual, history = forecaster.model_.residual, forecaster.training_history_
     standing = forecaster._standing
@@ -51,6 +53,24 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
         "context_length": forecaster.context_length_,
         "linear_part": "per channel" if standing.linear.per_channel else "shared",
         "network": network,
+        "covariates": _covariate_facts(forecaster),
+    }
+
+
+def _covariate_facts(forecaster: TitansForecaster) -> dict[str, Any] | None:
+    """Names by role, and what they are worth; None without any."""
+    layout, covariates = forecaster._layout, forecaster.model_.covariates
+    if not layout.roles.covariates:
+        return None
+    residual = forecaster.model_.residual
+    kin = residual.network is not None and residual.network.kin is not None
+    return {
+        "future": list(layout.future_names),
+        "future_gain": round(covariates.future_gain, 4),  # share of the squared validation error
+        "past": list(layout.past_names),
+        "past_gain": round(covariates.past_gain, 4),
+        "static": list(layout.static_names),
+        "static_used": kin and residual.streaming.uses_network,
     }
 
 
@@ -99,6 +119,16 @@ def describe_html(forecaster: TitansForecaster) -> str:
         if network["memory_carried"]:
             gates += f", {network['gate_carried']:.0%} with the memory carried along"
         learned["share of its correction"] = gates
+    if (covariates := facts["covariates"]) is not None:
+        for role in ("future", "past"):
+            if covariates[role]:
+                gain = covariates[f"{role}_gain"]
+                learned[f"{role} covariates"] = (
+                    f"save {gain:.1%} of the squared validation error" if gain else "not let in"
+                )
+        if covariates["static"]:
+            used = "in the network" if covariates["static_used"] else "not used"
+            learned["static covariates"] = used
     head = f"<p><b>{name}</b>, fitted</p>"
     return head + _table("parameters", told) + _table("learned", learned)
 

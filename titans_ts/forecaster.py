@@ -11,6 +11,7 @@ import numpy as np
 
 from titans_core import BackboneConfig, parameters
 from titans_core.training_config import TrainingConfig
+from titans_ts.explain import Explanation, explain_ahead
 from titans_ts.fitting import fit_panel
 from titans_ts.frames import (
     Layout,
@@ -24,11 +25,10 @@ from titans_ts.frames import (
     write_point,
     write_quantiles,
 )
-from titans_ts.model import Snapshot, Standing
 from titans_ts.model_file import load_forecaster, save_forecaster
-from titans_ts.outlook import Outlook, at_levels
-from titans_ts.question import Ahead, ask_context, ask_streams
+from titans_ts.question import Ahead, ask_streams, look_ahead, look_ahead_given
 from titans_ts.settings import CONSTRAINTS, QUANTILE_LEVELS, is_count
+from titans_ts.standing import Snapshot, Standing
 from titans_ts.windows import Array
 
 if TYPE_CHECKING:
@@ -68,7 +68,11 @@ class TitansForecaster:
     id_column : str
         Column that tells the series of a long table apart; a table that has it is a long one.
     target_columns : sequence of str, optional
-        Channels to forecast. None takes "y" of a long table that has it, else every numeric column.
+        Channels to forecast. None takes "y" of a long table that has it, else every numeric column
+        without another role.
+    past_covariates, future_covariates, static_covariates : sequence of str or int
+        Columns (of arrays, by position) that are known up to now; ahead, too; constant within a
+        series. Numbers or, in tables, text. Validation decides whether they are let in.
     random_state : int
         Seed of weights and batches. The same seed gives the same model on the same machine.
     progress : bool
@@ -115,6 +119,9 @@ class TitansForecaster:
         time_column: str | None = None,
         id_column: str = "unique_id",
         target_columns: Sequence[str | int] | None = None,
+        past_covariates: Sequence[str | int] = (),
+        future_covariates: Sequence[str | int] = (),
+        static_covariates: Sequence[str | int] = (),
         random_state: int = 0,
         progress: bool = True,
     ) -> None:
@@ -130,6 +137,9 @@ class TitansForecaster:
         self.time_column = time_column
         self.id_column = id_column
         self.target_columns = target_columns
+        self.past_covariates = past_covariates
+        self.future_covariates = future_covariates
+        self.static_covariates = static_covariates
         self.random_state = random_state
         self.progress = progress
 
@@ -172,7 +182,8 @@ class TitansForecaster:
             Tables of pandas, polars (lazy ones, too) or pyarrow: wide, a row per time and a column
             per channel, or long, a row per series and time in any order. Values may be missing:
             such rows teach nothing. A channel that is constant in the training rows is forecast to
-            stay at its last value, and nothing is learned from it.
+            stay at its last value, and nothing is learned from it. Covariates are columns beside
+            the channels; where they are missing they count as their mean.
 
         Returns
         -------
@@ -186,7 +197,9 @@ class TitansForecaster:
         parameters.check_params(self, self._parameter_constraints)
         return self._fit_panel(read_panel(y, self._roles()))
 
-    def predict(self, prediction_length: int | None = None, context: Any = None) -> Any:
+    def predict(
+        self, prediction_length: int | None = None, context: Any = None, *, future: Any = None
+    ) -> Any:
         """Forecast the rows after the last one seen: the point forecast, made for squared error.
 
         Parameters
@@ -199,6 +212,9 @@ class TitansForecaster:
             what comes before the last of these is read into a memory that begins with it). The
             streams are left alone. A series that was not fitted, by its id in a long table, is
             scaled by its context.
+        future : table, array or list of arrays, optional
+            The ``future_covariates`` of the steps to forecast, needed if there are any: a table
+            with ids and times as in ``fit``, or (rows, K) of each series in their order.
 
         Returns
         -------
@@ -210,7 +226,7 @@ class TitansForecaster:
         NotFittedError, ValueError, TypeError
             Not fitted; a length that is none; a context that is too short or does not fit.
         """
-        ahead = self._look_ahead(prediction_length, context)
+        ahead = self._look_ahead(prediction_length, context, future)
         return write_point(ahead.layout, ahead.ends, ahead.in_units(lambda outlook: outlook.point))
 
     def predict_quantiles(
@@ -218,6 +234,8 @@ class TitansForecaster:
         levels: Sequence[float] | None = None,
         prediction_length: int | None = None,
         context: Any = None,
+        *,
+        future: Any = None,
     ) -> Any:
         """Forecast quantiles, calibrated on validation; they never cross.
 
@@ -228,7 +246,7 @@ class TitansForecaster:
         levels : sequence of float, optional
             Within the fitted ``quantile_levels``, between which they are interpolated; None takes
             those.
-        prediction_length, context
+        prediction_length, context, future
             As in ``predict``.
 
         Returns
@@ -238,25 +256,17 @@ class TitansForecaster:
             columns (channel, level), or the levels for a Series; other tables with columns
             ``channel_qlevel``.
         """
-        ahead = self._look_ahead(prediction_length, context)
-        known = self.model_.levels
-        wanted: Array = known if levels is None else np.asarray(levels, dtype=float).reshape(-1)
-        rounding = 1e-6  # levels may have been given in float32
-        outside = wanted[~((wanted >= known[0] - rounding) & (wanted <= known[-1] + rounding))]
-        if len(outside) or not len(wanted):
-            raise ValueError(
-                f"levels must lie within the fitted quantile_levels [{known[0]:g}, {known[-1]:g}]; "
-                f"got {outside.tolist()}. Fit with wider quantile_levels for more."
-            )
-        inside = wanted.clip(known[0], known[-1])
-        values = at_levels(ahead.in_units(lambda o: o.quantiles), known, inside)
-        return write_quantiles(ahead.layout, ahead.ends, values, wanted.tolist())
+        ahead = self._look_ahead(prediction_length, context, future)
+        values, wanted = ahead.quantiles(self.model_.levels, levels)
+        return write_quantiles(ahead.layout, ahead.ends, values, wanted)
 
     def predict_interval(
         self,
         coverage: float | Sequence[float] = 0.9,
         prediction_length: int | None = None,
         context: Any = None,
+        *,
+        future: Any = None,
     ) -> Any:
         """Forecast intervals that hold each value with this probability, by split conformal.
 
@@ -268,7 +278,7 @@ class TitansForecaster:
         ----------
         coverage : float or sequence of float
             In (0, 1).
-        prediction_length, context
+        prediction_length, context, future
             As in ``predict``.
 
         Returns
@@ -283,17 +293,8 @@ class TitansForecaster:
         ValueError
             A coverage is not in (0, 1), or higher than the validation windows vouch for.
         """
-        ahead = self._look_ahead(prediction_length, context)
-        wanted = np.asarray(coverage, dtype=float).reshape(-1)
-        if not len(wanted) or not ((wanted > 0) & (wanted < 1)).all():
-            raise ValueError(f"coverage must be in (0, 1); got {coverage!r}.")
-
-        def bounds(outlook: Outlook) -> Array:
-            lower, upper = zip(*(outlook.interval(c) for c in wanted), strict=True)
-            return np.stack([*lower, *upper], axis=1)
-
-        lower, upper = np.split(ahead.in_units(bounds), 2, axis=-1)
-        return write_intervals(ahead.layout, ahead.ends, lower, upper, wanted.tolist())
+        ahead = self._look_ahead(prediction_length, context, future)
+        return write_intervals(ahead.layout, ahead.ends, *ahead.intervals(coverage))
 
     def sample_paths(
         self,
@@ -301,6 +302,7 @@ class TitansForecaster:
         prediction_length: int | None = None,
         context: Any = None,
         *,
+        future: Any = None,
         random_state: int = 0,
     ) -> Any:
         """Draw ways in which the series may go on, each of them a whole path.
@@ -311,7 +313,7 @@ class TitansForecaster:
         Parameters
         ----------
         n_paths : int
-        prediction_length, context
+        prediction_length, context, future
             As in ``predict``.
         random_state : int
             The same seed draws the same paths.
@@ -324,11 +326,28 @@ class TitansForecaster:
         """
         if not is_count(n_paths):
             raise ValueError(f"n_paths must be an int >= 1; got {n_paths!r}.")
-        ahead = self._look_ahead(prediction_length, context)
+        ahead = self._look_ahead(prediction_length, context, future)
         values = ahead.in_units(
             lambda o: o.paths(int(n_paths), np.random.default_rng(random_state))
         )
         return write_paths(ahead.layout, ahead.ends, values.transpose(0, 3, 1, 2))
+
+    def explain(self, context: Any = None, *, future: Any = None) -> Explanation:
+        """Take the point forecast apart: what each part of the model contributed to it.
+
+        Parameters
+        ----------
+        context, future
+            As in ``predict``.
+
+        Returns
+        -------
+        Explanation
+            ``frame`` is a tidy table, a row per series, channel, step and part; the parts sum to
+            ``predict()``. docs/covariates.md says how each is told from the others.
+        """
+        ahead = self._look_ahead(None, context, future)
+        return explain_ahead(self.model_, self._standing.linear, ahead)
 
     def update(self, y_new: Any, learn: bool = True) -> TitansForecaster:
         """Take in the rows that follow: move the forecast origin, and learn from them.
@@ -458,8 +477,14 @@ class TitansForecaster:
         return describe_html(self)
 
     def _roles(self) -> Roles:
-        columns = None if self.target_columns is None else tuple(self.target_columns)
-        return Roles(time_column=self.time_column, id_column=self.id_column, target_columns=columns)
+        return Roles(
+            time_column=self.time_column,
+            id_column=self.id_column,
+            target_columns=None if self.target_columns is None else tuple(self.target_columns),
+            past_covariates=tuple(self.past_covariates),
+            future_covariates=tuple(self.future_covariates),
+            static_covariates=tuple(self.static_covariates),
+        )
 
     def _fit_panel(self, panel: Panel) -> TitansForecaster:
         fitted = fit_panel(panel, self)
@@ -478,34 +503,22 @@ class TitansForecaster:
         return self
 
     def _update_panel(self, panel: Panel, *, learn: bool) -> TitansForecaster:
-        standing = self._standing.copy()  # so that an interrupted update has not begun
-        scalers = dict(zip(standing.streams, self.model_.scalers, strict=True))
-        for each in panel.series:
-            scalers[each.key].check(each.values, "y_new")
-        for t in range(max(len(each.values) for each in panel.series)):
-            for each in panel.series:
-                if t < len(each.values):
-                    self.model_.observe(
-                        standing.streams[each.key],
-                        scalers[each.key],
-                        each.values[t : t + 1],
-                        standing.linear,
-                        learn=learn,
-                    )
-        standing.ends |= {each.key: each.last_time for each in panel.series if len(each.values)}
-        self._standing = standing
+        self._standing = self._standing.moved(self.model_, panel, learn=learn)
         return self
 
-    def _forecast_all(self) -> tuple[Array, Array]:
-        """Point (N, P, C) and quantiles (N, P, C, Q) of all series, in the order of the fit."""
-        asked = ask_streams(self._standing, self.model_)
-        rows = self._standing.linear.prediction_length
-        streams = [each.stream for each in asked]
-        outlooks = self.model_.look_ahead(streams, self._standing.linear, rows)
-        ahead = Ahead(self._layout, asked, outlooks)
+    def _forecast_all(self, future: Sequence[Array] | None = None) -> tuple[Array, Array]:
+        """Point (N, P, C) and quantiles (N, P, C, Q) of all series, in the order of the fit.
+
+        ``future`` holds the future covariates of each, (P, Kf).
+        """
+        model, standing = self.model_, self._standing
+        asked = ask_streams(standing, model)
+        if future is None:
+            future = [np.empty((standing.linear.prediction_length, 0))] * len(asked)
+        ahead = look_ahead_given(model, standing, self._layout, asked, future)
         return ahead.in_units(lambda o: o.point), ahead.in_units(lambda o: o.quantiles)
 
-    def _look_ahead(self, prediction_length: int | None, context: Any) -> Ahead:
+    def _look_ahead(self, prediction_length: int | None, context: Any, future: Any) -> Ahead:
         self._check_fitted("predict")
         longest = self._standing.linear.prediction_length
         rows = longest if prediction_length is None else prediction_length
@@ -518,15 +531,14 @@ class TitansForecaster:
                 UserWarning,
                 stacklevel=3,
             )
+        panel = self._read_context(context)
+        return look_ahead(self.model_, self._standing, self._layout, int(rows), panel, future)
+
+    def _read_context(self, context: Any) -> Panel | None:
         if context is None:
-            layout, asked = self._layout, ask_streams(self._standing, self.model_)
-        else:
-            panel = read_panel(context, name="context", layout=self._layout)
-            panel = check_same_columns(self._layout, panel, "context")
-            layout, asked = panel.layout, ask_context(self._standing, self.model_, panel)
-        streams = [each.stream for each in asked]
-        outlooks = self.model_.look_ahead(streams, self._standing.linear, int(rows))
-        return Ahead(layout, asked, outlooks)
+            return None
+        panel = read_panel(context, name="context", layout=self._layout)
+        return check_same_columns(self._layout, panel, "context")
 
     def _check_fitted(self, method: str) -> None:
         if not hasattr(self, "model_"):

@@ -96,9 +96,7 @@ def estimate_future(
     return weights, shared
 
 
-def less_effects(
-    z: Sequence[Array], covariates: Sequence[Array], weights: Array
-) -> list[Array]:
+def less_effects(z: Sequence[Array], covariates: Sequence[Array], weights: Array) -> list[Array]:
     """``z - F B`` of each series, with the rows of B in the order of the channels."""
     ends = np.cumsum([each.shape[1] for each in z])
     return [
@@ -160,7 +158,7 @@ def _filter(
 def _search(moments: Sequence[_Moments]) -> tuple[Array, list[Array]]:
     """Effects on a target column and on each of its channels, of least validation error."""
     none = np.zeros(len(moments[0].all) - 1)
-    power = [sum(m.halves)[-1, -1] / 2 for m in moments]
+    power = [(m.halves[0] + m.halves[1])[-1, -1] / 2 for m in moments]
     counts = [1 / max(p, 1.0) for p in power]
 
     def errors(effects: Sequence[Array]) -> Array:

@@ -203,28 +203,3 @@ def _alike(streams: Sequence[Stream]) -> Iterator[list[int]]:
     for i, stream in enumerate(streams):
         groups.setdefault(None if stream.memory is None else stream.patches, []).append(i)
     yield from groups.values()
-
-
-@dataclass
-class Standing:
-    """Where the streams stand: everything of a fitted forecaster that moves as rows arrive.
-
-    ``streams`` and ``ends``, the last time seen of each, are by the key of the series.
-    """
-
-    linear: LinearPart
-    streams: dict[Any, Stream]
-    ends: dict[Any, Any]
-
-    def copy(self) -> Standing:
-        """An independent copy."""
-        streams = {key: stream.copy() for key, stream in self.streams.items()}
-        return Standing(self.linear.copy(), streams, dict(self.ends))
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Where the streams stood: made by ``snapshot()``, taken back by ``restore()``."""
-
-    standing: Standing
-    model: Model

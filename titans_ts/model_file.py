@@ -17,9 +17,10 @@ from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.covariates import covariates_from_dict, covariates_to_dict
 from titans_ts.frames import Layout
 from titans_ts.linear import LinearPart
-from titans_ts.model import Model, Standing
+from titans_ts.model import Model
 from titans_ts.network import ForecastNetwork
 from titans_ts.scaler import Scaler
+from titans_ts.standing import Standing
 from titans_ts.windows import PatchClock
 
 if TYPE_CHECKING:

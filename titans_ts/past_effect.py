@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def summarise(windows: Array) -> Array:
         power = 2 ** int(np.log2(edges[-1]))
         edges.append(min(edges[-1] + power // 2, length))
     average = np.zeros((length, len(edges) - 1))
-    for i, (near, far) in enumerate(zip(edges, edges[1:], strict=False)):
+    for i, (near, far) in enumerate(pairwise(edges)):
         average[length - far : length - near, i] = 1 / (far - near)
     return np.asarray(windows @ (average - 1 / length))
 
@@ -138,9 +139,7 @@ class PastWindows:
         return sliding_windows(self.past, self.length)[rows]
 
 
-def _regression(
-    data: PastWindows, linear: LinearPart, origins: np.ndarray
-) -> tuple[Array, Array]:
+def _regression(data: PastWindows, linear: LinearPart, origins: np.ndarray) -> tuple[Array, Array]:
     """Features, the target's own first, and what the linear part leaves; NaN where unknown."""
     channels = data.channels
     context, target = channels.windows(origins, linear.context_length, linear.prediction_length)
@@ -161,13 +160,16 @@ def _ridges(x: Array, error: Array) -> list[Array]:
         return []
     floor = 1e-9 * own.max()
     return [
-        np.linalg.solve(gram + np.diag(penalty * own + floor), cross) for penalty in _PENALTIES
+        np.asarray(np.linalg.solve(gram + np.diag(penalty * own + floor), cross))
+        for penalty in _PENALTIES
     ]
 
 
 def _loss(error: Array) -> Array:
     known = ~np.isnan(error)
-    return np.asarray(np.square(np.where(known, error, 0.0)).sum(axis=1) / known.sum(axis=1).clip(1))
+    return np.asarray(
+        np.square(np.where(known, error, 0.0)).sum(axis=1) / known.sum(axis=1).clip(1)
+    )
 
 
 def _apply(x: Array, weights: Array, column: np.ndarray) -> Array:

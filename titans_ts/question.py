@@ -10,9 +10,10 @@ import numpy as np
 
 from titans_ts.adaptation import Stream
 from titans_ts.frames import Layout, Panel, read_future
-from titans_ts.model import Model, Standing
-from titans_ts.outlook import Outlook
+from titans_ts.model import Model
+from titans_ts.outlook import Outlook, at_levels
 from titans_ts.scaler import Scaler
+from titans_ts.standing import Standing
 from titans_ts.windows import Array
 
 
@@ -63,7 +64,7 @@ def look_ahead_given(
         model.covariates.future_effect(each, stream.channel, stream.column)
         for each, stream in zip(future, streams, strict=True)
     ]
-    return Ahead(layout, asked, outlooks, effects)
+    return Ahead(layout, asked, outlooks, future, effects)
 
 
 def ask_streams(standing: Standing, model: Model) -> list[Asked]:
@@ -111,7 +112,8 @@ class Ahead:
     layout: Layout
     asked: Sequence[Asked]
     outlooks: Sequence[Outlook]
-    effects: Sequence[Array]  # of future covariates on each series, (H, C')
+    future: Sequence[Array]  # covariates of each series, (H, Kf)
+    effects: Sequence[Array]  # what they do, (H, C')
 
     @property
     def ends(self) -> list[tuple[Any, Any]]:
@@ -126,3 +128,41 @@ class Ahead:
             y = each.scaler.undo(z, each.stream.last)
             answers.append(y if y.ndim == 2 else np.moveaxis(y, 0, -1))
         return np.stack(answers)
+
+    def quantiles(self, known: Array, levels: Sequence[float] | None) -> tuple[Array, list[float]]:
+        """Quantiles ``(N, H, C, Q)`` at levels within the known ones, or at these; and the levels.
+
+        Raises
+        ------
+        ValueError
+            A level lies outside, or there is none.
+        """
+        wanted: Array = known if levels is None else np.asarray(levels, dtype=float).reshape(-1)
+        rounding = 1e-6  # levels may have been given in float32
+        outside = wanted[~((wanted >= known[0] - rounding) & (wanted <= known[-1] + rounding))]
+        if len(outside) or not len(wanted):
+            raise ValueError(
+                f"levels must lie within the fitted quantile_levels [{known[0]:g}, {known[-1]:g}]; "
+                f"got {outside.tolist()}. Fit with wider quantile_levels for more."
+            )
+        inside = wanted.clip(known[0], known[-1])
+        return at_levels(self.in_units(lambda o: o.quantiles), known, inside), wanted.tolist()
+
+    def intervals(self, coverage: float | Sequence[float]) -> tuple[Array, Array, list[float]]:
+        """Lower and upper ends ``(N, H, C, K)``, and the coverages.
+
+        Raises
+        ------
+        ValueError
+            A coverage is not in (0, 1), or higher than the validation windows vouch for.
+        """
+        wanted = np.asarray(coverage, dtype=float).reshape(-1)
+        if not len(wanted) or not ((wanted > 0) & (wanted < 1)).all():
+            raise ValueError(f"coverage must be in (0, 1); got {coverage!r}.")
+
+        def bounds(outlook: Outlook) -> Array:
+            lower, upper = zip(*(outlook.interval(c) for c in wanted), strict=True)
+            return np.stack([*lower, *upper], axis=1)
+
+        lower, upper = np.split(self.in_units(bounds), 2, axis=-1)
+        return lower, upper, wanted.tolist()

@@ -55,6 +55,13 @@ CONSTRAINTS: Constraints = {
             v is None or (isinstance(v, list | tuple) and all(isinstance(x, str | int) for x in v))
         ),
     ),
+    **{
+        f"{role}_covariates": (
+            "a sequence of column names or positions",
+            lambda v: isinstance(v, list | tuple) and all(isinstance(x, str | int) for x in v),
+        )
+        for role in ("past", "future", "static")
+    },
     "random_state": (
         "an int in [0, 2**63)",
         lambda v: (is_count(v) and v < 2**63) or (type(v) is int and v == 0),

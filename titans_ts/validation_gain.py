@@ -1,4 +1,4 @@
-"""Whether validation backs an addition to the forecast: in both halves, and by more than a trace."""
+"""Whether validation backs an addition to the forecast: in both halves, by more than a trace."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from titans_ts.windows import Array
 LEAST_GAIN = 0.002
 
 
-def validation_gain(channels: Channels, origins: np.ndarray, without: Array, with_it: Array) -> float:
+def validation_gain(
+    channels: Channels, origins: np.ndarray, without: Array, with_it: Array
+) -> float:
     """Share of the error saved; 0.0 unless it is lower in both halves of the validation part.
 
     Parameters
@@ -43,7 +45,9 @@ def window_losses(
     context, target = channels.windows(origins, linear.context_length, linear.prediction_length)
     error = target - linear.predict(context, channels.of(origins)) - added
     known = ~np.isnan(error)
-    return np.asarray(np.square(np.where(known, error, 0.0)).sum(axis=1) / known.sum(axis=1).clip(1))
+    return np.asarray(
+        np.square(np.where(known, error, 0.0)).sum(axis=1) / known.sum(axis=1).clip(1)
+    )
 
 
 def thin(origins: np.ndarray, most: int) -> np.ndarray:

@@ -1,0 +1,118 @@
+"""What each part of the model contributed to a point forecast, in original units.
+
+The parts are those that the forecast is a sum of:
+
+``level``
+    The mean of the window, with future-known covariates at their means.
+``linear``
+    What the linear part adds to it, with the correction by the window's own summary that goes with
+    past covariates.
+``past covariates``, ``future NAME``
+    What they add, the future-known ones one by one: ``F_k B_k``, zero at the covariate's mean.
+``network``, ``memory in the window``, ``memory before it``
+    The admitted correction, by ablation: of the network with a memory that holds nothing but what
+    it was trained to begin with and is not written; the change when the patches of the window are
+    written into it; the change when it also holds what came before the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from titans_ts.adaptation import Stream, static_of
+from titans_ts.answers import write_parts
+from titans_ts.linear import LinearPart
+from titans_ts.model import Model
+from titans_ts.question import Ahead
+from titans_ts.series_kinds import Layout
+from titans_ts.windows import Array, centre
+
+_CORRECTION = ("network", "memory in the window", "memory before it")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Contributions to point forecasts, in original units.
+
+    Parameters
+    ----------
+    parts : tuple of str
+    values : ndarray of shape (N, P, C, parts)
+        Of each series, step, channel and part; the sum over parts is the forecast.
+    """
+
+    parts: tuple[str, ...]
+    values: Array
+    layout: Layout
+    ends: Sequence[tuple[Any, Any]]
+
+    @property
+    def frame(self) -> Any:
+        """A row per series, channel, part and step, in the library of the question.
+
+        pandas for arrays. Columns: the ids and times that the question had, ``channel``, ``part``,
+        ``step`` (from 1), ``contribution``.
+        """
+        return write_parts(self.layout, self.ends, self.values, self.parts)
+
+    def share(self) -> dict[str, float]:
+        """Mean absolute contribution of each part but the level, as a share of their sum."""
+        size = np.abs(self.values[..., 1:]).mean(axis=(0, 1, 2))
+        return dict(zip(self.parts[1:], (size / (size.sum() or 1.0)).tolist(), strict=True))
+
+    def __repr__(self) -> str:
+        shares = ", ".join(f"{part} {share:.0%}" for part, share in self.share().items())
+        return f"<Explanation of {self.values.shape[1]} steps: {shares}>"
+
+
+def explain_ahead(model: Model, linear: LinearPart, ahead: Ahead) -> Explanation:
+    """Take apart the forecasts of one prediction length."""
+    layout = ahead.layout
+    names = [f"future {name}" for name in layout.future_names]
+    past = ["past covariates"] if layout.past_names else []
+    correction = _CORRECTION if model.residual.network is not None else ()
+    parts = ("level", "linear", *past, *names, *correction)
+    values = []
+    for each, known in zip(ahead.asked, ahead.future, strict=True):
+        stream, learned = each.stream, each.scaler.learned
+        found = _linear_parts(model, linear, stream, bool(past))
+        effects = model.covariates.future_effects(known, stream.channel, stream.column)
+        if not model.covariates.future_gain:
+            effects = np.zeros_like(effects)
+        found += list(effects.transpose(2, 1, 0))
+        if correction:
+            found += _correction_parts(model, stream, linear)
+        z = np.stack(np.broadcast_arrays(*found), axis=-1)  # (C', P, parts)
+        units = np.zeros((z.shape[1], len(learned), len(parts)))
+        units[:, learned] = z.transpose(1, 0, 2) * each.scaler.scale[:, None]
+        # Of a constant channel there is nothing but its last value.
+        units[..., 0] += each.scaler.undo(np.zeros((1, len(stream.channel))), stream.last)
+        values.append(units)
+    return Explanation(parts, np.stack(values), layout, ahead.ends)
+
+
+def _linear_parts(model: Model, linear: LinearPart, stream: Stream, past: bool) -> list[Array]:
+    context = stream.context[:, -linear.context_length :]
+    _, level = centre(context)
+    own, covariates = model.past_parts(stream)
+    found = [level, linear.predict(context, stream.channel) - level + own]
+    return [*found, covariates] if past else found
+
+
+def _correction_parts(model: Model, stream: Stream, linear: LinearPart) -> list[Array]:
+    """The correction frozen, what writing the window adds, what the memory from before adds."""
+    admission = model.residual.fresh if stream.memory is None else model.residual.carried
+    context = stream.context[:, -linear.context_length :]
+    nothing = np.zeros((len(context), linear.prediction_length))
+    static = static_of([stream])
+    frozen, fresh, carried = (
+        model.forecast_block(
+            nothing, context, stream.channel, memory, static, admission, frozen=untouched
+        ).point
+        for memory, untouched in ((None, True), (None, False), (stream.memory, False))
+    )
+    return [frozen, fresh - frozen, carried - fresh]

@@ -1,0 +1,62 @@
+"""Where the streams of a fitted forecaster stand, and how they move over new rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from titans_ts.adaptation import Stream
+from titans_ts.linear import LinearPart
+from titans_ts.model import Model
+from titans_ts.panels import Panel
+
+
+@dataclass
+class Standing:
+    """Everything of a fitted forecaster that moves as rows arrive.
+
+    ``streams`` and ``ends``, the last time seen of each, are by the key of the series.
+    """
+
+    linear: LinearPart
+    streams: dict[Any, Stream]
+    ends: dict[Any, Any]
+
+    def copy(self) -> Standing:
+        """An independent copy."""
+        streams = {key: stream.copy() for key, stream in self.streams.items()}
+        return Standing(self.linear.copy(), streams, dict(self.ends))
+
+    def moved(self, model: Model, panel: Panel, *, learn: bool) -> Standing:
+        """Where they stand after new rows, those of several series taken in turn.
+
+        Raises
+        ------
+        ValueError
+            A value is so far out that nothing could be computed from it.
+        """
+        standing = self.copy()  # so that an interrupted update has not begun
+        scalers = dict(zip(standing.streams, model.scalers, strict=True))
+        for each in panel.series:
+            scalers[each.key].check(each.values, "y_new")
+        for t in range(max(len(each.values) for each in panel.series)):
+            for each in panel.series:
+                if t < len(each.values):
+                    row = replace(
+                        each,
+                        values=each.values[t : t + 1],
+                        past=each.past[t : t + 1],
+                        future=each.future[t : t + 1],
+                    )
+                    stream, scaler = standing.streams[each.key], scalers[each.key]
+                    model.observe(stream, scaler, row, standing.linear, learn=learn)
+        standing.ends |= {each.key: each.last_time for each in panel.series if len(each.values)}
+        return standing
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where the streams stood: made by ``snapshot()``, taken back by ``restore()``."""
+
+    standing: Standing
+    model: Model

@@ -88,7 +88,7 @@ def write_paths(layout: Layout, ends: Ends, values: Array) -> Any:
 
 
 def write_parts(layout: Layout, ends: Ends, values: Array, parts: Sequence[str]) -> Any:
-    """Return contributions (N, P, C, parts) as a tidy table, pandas unless the question was another.
+    """Return contributions (N, P, C, parts) as a tidy table, of pandas if the question was none.
 
     A row per series, channel, part and step.
     """

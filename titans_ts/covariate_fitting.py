@@ -1,4 +1,4 @@
-"""Fit covariates with the linear part: effects of future-known ones first, past ones on what is left."""
+"""Fit covariates with the linear part: future-known ones on the rows, past ones on what is left."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Covariates:
         return self.static.apply(static)[self.static.scale > 0]
 
     def past_rows(self, rows: Array) -> Array:
-        """Past covariates ``(T, Kp)`` as a stream keeps them; of no columns if they are not used."""
+        """Past covariates ``(T, Kp)`` as a stream keeps them; no columns if they are not used."""
         return self.past.apply(rows) if self.past_effect is not None else rows[:, :0]
 
 

@@ -139,7 +139,7 @@ def choose_linear(
     weights = _channel_weights(channels, longest, prediction_length)
     total = np.zeros((longest + prediction_length,) * 2)
     for k in np.flatnonzero(weights).tolist():
-        total += weights[k] * _validation(channels, k, longest, prediction_length)
+        total += weights[k] * _validation(channels, k, longest, prediction_length)[0]
     error = _Quadratic(total, prediction_length)
     shared, own = [], np.zeros((n, len(channels)))
     losses = np.full(2 * n, np.inf)
@@ -151,7 +151,7 @@ def choose_linear(
         losses[n:] = 0
         for k in range(len(channels)):
             error = _Quadratic(
-                _validation(channels, k, longest, prediction_length), prediction_length
+                _validation(channels, k, longest, prediction_length)[0], prediction_length
             )
             for i, length in enumerate(look_backs):
                 ridge = _own_ridge(channels, k, length, prediction_length)
@@ -234,22 +234,24 @@ def _shared_ridge(channels: Channels, length: int, prediction_length: int) -> _R
     return _Ridge.centre(total, prediction_length)
 
 
-def _validation(channels: Channels, k: int, length: int, prediction_length: int) -> Array:
-    """Mean moments of the channel's validation windows."""
+def _validation(
+    channels: Channels, k: int, length: int, prediction_length: int
+) -> tuple[Array, int]:
+    """Mean moments of the channel's validation windows, and how many these are."""
     first = max(channels.trained[k], channels.starts[k] + length)
     last = channels.starts[k + 1] - prediction_length
     moments, count = channel_moments(channels, length, prediction_length, first, last)
-    return moments / max(count, 1)
+    return moments / max(count, 1), count
 
 
 def _channel_weights(channels: Channels, length: int, prediction_length: int) -> Array:
     """What each channel counts on validation; they sum to one."""
     weights = np.zeros(len(channels))
     for k in range(len(channels)):
-        moments = _validation(channels, k, length, prediction_length)
+        moments, count = _validation(channels, k, length, prediction_length)
         # A channel that breaks out of its training range must not choose for the others.
         outburst = _Quadratic(moments, prediction_length).of(np.zeros((length, prediction_length)))
-        weights[k] = 1 / max(outburst, 1.0) if moments.any() else 0.0
+        weights[k] = 1 / max(outburst, 1.0) if count else 0.0
     if not weights.any():
         raise ValueError(
             "no window of the validation part has enough known values to choose by: half of "

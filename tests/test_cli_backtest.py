@@ -7,7 +7,6 @@ import math
 
 import polars as pl
 import pytest
-from backtest_inputs import lend
 from typer.testing import CliRunner
 
 from titans_ts import TitansForecaster, load_dataset
@@ -15,11 +14,6 @@ from titans_ts.cli import app
 
 SIZES = ["--prediction-length", "6", "--context-length", "24", "--no-network"]
 COLUMNS = ["--columns", "temp_max,wind"]
-
-
-@pytest.fixture(autouse=True)
-def _lent(monkeypatch):
-    lend(monkeypatch)
 
 
 def run(*arguments, code=0):

@@ -39,8 +39,8 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
         network = {
             "weights": sum(weight.numel() for weight in residual.network.parameters()),
             "training_steps": None if history is None else history.steps,
-            "gate_fresh": residual.fresh.gate,
-            "gate_carried": residual.carried.gate,
+            "gate_fresh": round(float(residual.fresh.gate.mean()), 4),
+            "gate_carried": round(float(residual.carried.gate.mean()), 4),
             "memory_carried": residual.uses_memory,
         }
     return {

@@ -1,4 +1,4 @@
-"""The linear part: ridges of several look-backs folded into one matrix, continued by least squares.
+"""The linear part: ridges of several look-backs folded into one matrix, which goes on learning.
 
 It is the floor that everything else must beat, the cold start of a stream, and what ``update``
 goes on learning. All values are z-scored; ``L`` is the context, ``P`` the prediction length.
@@ -17,18 +17,21 @@ from titans_ts.windows import Array, centre
 
 @dataclass
 class LinearPart:
-    """Forecast ``level + (context - level) W``, with one matrix W for all channels or one each.
+    """Forecast ``level (1 + v) + (context - level) W``, alike for all channels or one by one.
 
     Parameters
     ----------
     weights : list of ndarray of shape (L, P)
         One, shared by the channels, or one for each.
-    covariance : list of ndarray of shape (L, L)
-        Inverse of the penalised Gram matrix: what recursive least squares carries on.
+    covariance : list of ndarray of shape (r, r)
+        Inverse of the penalised Gram matrix of the last r <= L rows, whose weights go on learning.
+    reversion : list of ndarray of shape (P,)
+        v, by how much of its level a window's forecast returns to the mean of training.
     """
 
     weights: list[Array]
     covariance: list[Array]
+    reversion: list[Array]
 
     @property
     def per_channel(self) -> bool:
@@ -53,15 +56,16 @@ class LinearPart:
         """
         x, level = centre(context)
         if not self.per_channel:
-            return x @ self.weights[0] + level
+            return x @ self.weights[0] + level * (1 + self.reversion[0])
         if channel is None:
             channel = np.arange(len(x))
         forecast = np.empty((len(x), self.prediction_length))
         for k in np.unique(channel):
             rows = channel == k
             weights = self.weights[k] if k >= 0 else np.mean(self.weights, axis=0)
-            forecast[rows] = x[rows] @ weights
-        return forecast + level
+            reversion = self.reversion[k] if k >= 0 else np.mean(self.reversion, axis=0)
+            forecast[rows] = x[rows] @ weights + level[rows] * (1 + reversion)
+        return forecast
 
     def learn(self, context: Array, target: Array, channel: np.ndarray) -> None:
         """Absorb complete windows of different channels, by recursive least squares.
@@ -77,25 +81,27 @@ class LinearPart:
         channel : int ndarray of shape (n,)
         """
         x, level = centre(context)
-        y = target - level
         near = np.abs(context).max(axis=-1) < FARTHEST
         near &= ~(np.abs(target) >= FARTHEST).any(axis=-1) & ~np.isnan(target).all(axis=-1)
         if not self.per_channel:
-            self._absorb(0, x[near], y[near])
+            self._absorb(0, x[near], (target - level * (1 + self.reversion[0]))[near])
             return
         for i in np.flatnonzero(near):
-            self._absorb(int(channel[i]), x[i, None], y[i, None])
+            k = int(channel[i])
+            self._absorb(k, x[i, None], target[i, None] - level[i] * (1 + self.reversion[k]))
 
     def copy(self) -> LinearPart:
         """An independent copy (matrices are replaced when they learn, never changed in place)."""
-        return LinearPart(list(self.weights), list(self.covariance))
+        return LinearPart(list(self.weights), list(self.covariance), self.reversion)
 
     def _absorb(self, k: int, x: Array, y: Array) -> None:
         """Recursive least squares with the rows of x and y, by the Woodbury identity."""
         error = np.nan_to_num(y - x @ self.weights[k])
-        spread = self.covariance[k] @ x.T  # (L, rows)
-        gain = np.linalg.solve(x @ spread + np.eye(len(x)), spread.T)  # (rows, L)
-        self.weights[k] = self.weights[k] + gain.T @ error
+        x = x[:, x.shape[1] - len(self.covariance[k]) :]
+        spread = self.covariance[k] @ x.T  # (r, rows)
+        gain = np.linalg.solve(x @ spread + np.eye(len(x)), spread.T)  # (rows, r)
+        weights = self.weights[k].copy()
+        weights[len(weights) - x.shape[1] :] += gain.T @ error
         covariance = self.covariance[k] - spread @ gain
         # Rounding would let the two triangles drift apart over a long stream.
-        self.covariance[k] = (covariance + covariance.T) / 2
+        self.weights[k], self.covariance[k] = weights, (covariance + covariance.T) / 2

@@ -1,23 +1,24 @@
-"""Choose the linear part on validation: penalties, and how look-backs, shared or own, mix.
+"""Choose the linear part on validation: penalties, and how look-backs mix.
 
 A window's forecast is linear in its rows, so its squared error is quadratic in the matrix and
 follows from second moments alone: no window is ever formed, however many there are.
 
-Each look-back of ``l`` rows gives two candidates: the ridge shared by all channels, and one per
-channel that is shrunk toward it, ``argmin |Y_c - X_c W|^2 + penalty_c |W - W_shared|^2``. A
-weighted mean of candidates is again one matrix, since each forecasts ``level + (x - level) W``.
+Each look-back of ``l`` rows gives a ridge shared by all channels, and, of few channels, one for
+each that is shrunk toward it, ``argmin |Y_c - X_c W|^2 + penalty_c |W - W_shared|^2``. The mean of
+several look-backs is again one matrix, since each forecasts ``level + (x - level) W``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from titans_ts.channels import Channels
 from titans_ts.linear import LinearPart
-from titans_ts.moments import channel_moments
+from titans_ts.moments import Quadratic, training_moments, validation_moments
+from titans_ts.reversion import choose_reversion, full_reversion
 from titans_ts.windows import Array
 
 LOOK_BACKS = (24, 48, 96, 192, 336, 512, 720, 1008, 1344)
@@ -25,7 +26,7 @@ LOOK_BACKS = (24, 48, 96, 192, 336, 512, 720, 1008, 1344)
 PENALTY_GRID = (1e-4, 1e-3, 1e-2, 0.1, 0.5, 2.0, 10.0, 100.0)
 # Weights of the mix are exp(-SHARPNESS (loss / least loss - 1)): those that do nearly as well as
 # the best take part nearly as much, which forecasts better than the best alone.
-SHARPNESS = 20.0
+SHARPNESS = 10.0
 LEAST_WEIGHT = 1e-3
 # Panels of more channels than this share one matrix: none has the rows for its own.
 MOST_OWN_MATRICES = 64
@@ -44,15 +45,18 @@ class LinearChoice:
     shared : ndarray of shape (n,)
         Penalty of the shared ridge of each look-back.
     own : ndarray of shape (n, K) or None
-        Penalties of the channels' own ridges, if they take part.
-    mix : ndarray of shape (2 n,)
-        Weights of the candidates, the shared ones first; they sum to one.
+        Penalties of the channels' own ridges, if each has one.
+    mix : ndarray of shape (n,)
+        Weights of the look-backs; they sum to one.
+    reversion : float
+        Share of the reversion to the mean that is let in.
     """
 
     look_backs: tuple[int, ...]
     shared: Array
     own: Array | None
     mix: Array
+    reversion: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class _Ridge:
         start = _matrix(toward, self.cross)
         return np.asarray(start + np.linalg.solve(gram, self.cross - self.gram @ start))
 
-    def search(self, error: _Quadratic, toward: Array | float = 0.0) -> tuple[float, Array]:
+    def search(self, error: Quadratic, toward: Array | float = 0.0) -> tuple[float, Array]:
         """The penalty of least validation error, and its weights."""
         eigenvalues, basis = np.linalg.eigh(self.gram)
         # Without any variation there is nothing to scale by, and nothing to penalise.
@@ -89,23 +93,6 @@ class _Ridge:
             weights = toward + basis @ step
             best = min(best, (error.of(weights), share * unit, weights), key=lambda b: b[0])
         return best[1], best[2]
-
-
-@dataclass(frozen=True)
-class _Quadratic:
-    """Mean squared error over windows as a function of the matrix, from their moments."""
-
-    moments: Array
-    prediction_length: int
-
-    def of(self, weights: Array) -> float:
-        """Error of ``level + (x - level) W`` by the last rows of the context; W is ``(l, P)``."""
-        end = len(self.moments) - self.prediction_length
-        rows = slice(end - len(weights), end)
-        matrix = weights + (1 - weights.sum(axis=0)) / len(weights)
-        inner = self.moments[rows, rows] @ matrix - 2 * self.moments[rows, end:]
-        power = np.trace(self.moments[end:, end:])
-        return float((np.sum(inner * matrix) + power) / self.prediction_length)
 
 
 def look_backs_within(longest: int) -> tuple[int, ...]:
@@ -136,42 +123,45 @@ def choose_linear(
         No validation window has enough known values.
     """
     n, longest = len(look_backs), look_backs[-1]
+    own = np.zeros((n, len(channels))) if 1 < len(channels) <= MOST_OWN_MATRICES else None
     weights = _channel_weights(channels, longest, prediction_length)
     total = np.zeros((longest + prediction_length,) * 2)
     for k in np.flatnonzero(weights).tolist():
-        total += weights[k] * _validation(channels, k, longest, prediction_length)[0]
-    error = _Quadratic(total, prediction_length)
-    shared, own = [], np.zeros((n, len(channels)))
-    losses = np.full(2 * n, np.inf)
+        total += weights[k] * validation_moments(channels, k, longest, prediction_length)[0]
+    error = Quadratic(total, prediction_length)
+    shared, losses = [], np.zeros(n)
     for i, length in enumerate(look_backs):
-        ridge = _shared_ridge(channels, length, prediction_length)
-        shared.append(ridge.search(error))
+        shared.append(_shared_ridge(channels, length, prediction_length).search(error))
         losses[i] = error.of(shared[i][1])
-    if 1 < len(channels) <= MOST_OWN_MATRICES:
-        losses[n:] = 0
+    if own is not None:
+        losses[:] = 0
         for k in range(len(channels)):
-            error = _Quadratic(
-                _validation(channels, k, longest, prediction_length)[0], prediction_length
-            )
+            moments, _ = validation_moments(channels, k, longest, prediction_length)
+            error = Quadratic(moments, prediction_length)
             for i, length in enumerate(look_backs):
                 ridge = _own_ridge(channels, k, length, prediction_length)
                 own[i, k], matrix = ridge.search(error, shared[i][1])
-                losses[n + i] += weights[k] * error.of(matrix)
+                losses[i] += weights[k] * error.of(matrix)
     mix = _mix(losses)
-    used = int(max(np.flatnonzero(mix) % n)) + 1
+    used = int(np.flatnonzero(mix).max()) + 1
     choice = LinearChoice(
         tuple(look_backs[:used]),
         np.array([penalty for penalty, _ in shared[:used]]),
-        own[:used] if mix[n:].any() else None,
-        np.concatenate([mix[:used], mix[n : n + used]]),
+        None if own is None else own[:used],
+        mix[:used],
     )
-    return _fit(channels, choice, prediction_length), choice
+    part = _fit(channels, choice, prediction_length)
+    share, part.reversion = choose_reversion(channels, part, weights)
+    return part, replace(choice, reversion=share)
 
 
 def refit_linear(channels: Channels, choice: LinearChoice, prediction_length: int) -> LinearPart:
     """Fit on all rows of the channels with what was chosen before."""
     whole = Channels(channels.values, channels.known, channels.starts, channels.starts[1:])
-    return _fit(whole, choice, prediction_length)
+    part = _fit(whole, choice, prediction_length)
+    if choice.reversion:
+        part.reversion = [choice.reversion * each for each in full_reversion(whole, part)]
+    return part
 
 
 def _mix(losses: Array) -> Array:
@@ -182,27 +172,26 @@ def _mix(losses: Array) -> Array:
 
 
 def _fit(channels: Channels, choice: LinearChoice, prediction_length: int) -> LinearPart:
-    """The mix of all candidates that take part, as one matrix, or one for each channel."""
-    n, longest = len(choice.look_backs), choice.look_backs[-1]
+    """The mix of all look-backs as one matrix, or one for each channel."""
+    longest = choice.look_backs[-1]
     adapted = slice(longest - min(longest, ADAPTED_ROWS), longest)
     matrices = 1 if choice.own is None else len(channels)
     folded = [np.zeros((longest, prediction_length)) for _ in range(matrices)]
     covariance = []
     for i, length in enumerate(choice.look_backs):
-        ridge = _shared_ridge(channels, length, prediction_length)
-        shared = ridge.solve(choice.shared[i])
+        ridge, penalty = _shared_ridge(channels, length, prediction_length), choice.shared[i]
+        matrix = shared = ridge.solve(penalty)
         for k in range(matrices):
-            _fold(folded[k], choice.mix[i], shared)
-            if choice.own is None:
-                penalty = choice.shared[i]
-            else:
-                penalty = choice.own[i, k]
-                ridge = _own_ridge(channels, k, length, prediction_length)
-                if choice.mix[n + i]:
-                    _fold(folded[k], choice.mix[n + i], ridge.solve(penalty, shared))
+            if choice.own is not None:
+                ridge, penalty = (
+                    _own_ridge(channels, k, length, prediction_length),
+                    choice.own[i, k],
+                )
+                matrix = ridge.solve(penalty, shared)
+            _fold(folded[k], choice.mix[i], matrix)
             if length == longest:
                 covariance.append(_inverse(ridge.gram[adapted, adapted], penalty))
-    return LinearPart(folded, covariance)
+    return LinearPart(folded, covariance, [np.zeros(prediction_length)] * matrices)
 
 
 def _fold(folded: Array, weight: float, matrix: Array) -> None:
@@ -221,36 +210,24 @@ def _inverse(gram: Array, penalty: float) -> Array:
 
 
 def _own_ridge(channels: Channels, k: int, length: int, prediction_length: int) -> _Ridge:
-    first, last = channels.starts[k] + length, channels.trained[k] - prediction_length
-    moments, _ = channel_moments(channels, length, prediction_length, first, last)
+    moments, _ = training_moments(channels, k, length, prediction_length)
     return _Ridge.centre(moments, prediction_length)
 
 
 def _shared_ridge(channels: Channels, length: int, prediction_length: int) -> _Ridge:
     total = np.zeros((length + prediction_length,) * 2)
     for k in range(len(channels)):
-        first, last = channels.starts[k] + length, channels.trained[k] - prediction_length
-        total += channel_moments(channels, length, prediction_length, first, last)[0]
+        total += training_moments(channels, k, length, prediction_length)[0]
     return _Ridge.centre(total, prediction_length)
-
-
-def _validation(
-    channels: Channels, k: int, length: int, prediction_length: int
-) -> tuple[Array, int]:
-    """Mean moments of the channel's validation windows, and how many these are."""
-    first = max(channels.trained[k], channels.starts[k] + length)
-    last = channels.starts[k + 1] - prediction_length
-    moments, count = channel_moments(channels, length, prediction_length, first, last)
-    return moments / max(count, 1), count
 
 
 def _channel_weights(channels: Channels, length: int, prediction_length: int) -> Array:
     """What each channel counts on validation; they sum to one."""
     weights = np.zeros(len(channels))
     for k in range(len(channels)):
-        moments, count = _validation(channels, k, length, prediction_length)
+        moments, count = validation_moments(channels, k, length, prediction_length)
         # A channel that breaks out of its training range must not choose for the others.
-        outburst = _Quadratic(moments, prediction_length).of(np.zeros((length, prediction_length)))
+        outburst = Quadratic(moments, prediction_length).of(np.zeros((length, prediction_length)))
         weights[k] = 1 / max(outburst, 1.0) if count else 0.0
     if not weights.any():
         raise ValueError(

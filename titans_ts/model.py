@@ -113,11 +113,9 @@ class Model:
         answer = np.zeros((1, len(self.levels), 1))
         if residual.network is not None and admission.uses_network:
             answer = self._ask(residual.network, window, channel, memory)  # (K, Q, P)
-        correction = admission.gate * answer[:, median_index(self.levels), None]
+        gate, shift = (_of_channels(x, channel) for x in (admission.gate, admission.shift))
+        correction = gate[:, None, None] * answer[:, median_index(self.levels), None]
         levels = answer if admission.learned_levels else correction + residual.spread
-        shift = admission.shift
-        if len(shift) > 1:
-            shift = np.where((channel < 0)[:, None], shift.mean(axis=0), shift[channel])
         levels = levels + shift[..., None]
         point = ahead + scale[..., None] * correction
         # Levels are calibrated one by one; sorting repairs those that came to cross.
@@ -136,6 +134,14 @@ class Model:
             with torch.no_grad():
                 answers.append(network(x, torch.from_numpy(channel[rows]), memory).double().numpy())
         return np.concatenate(answers)
+
+
+def _of_channels(values: Array, channel: np.ndarray) -> Array:
+    """Those of each channel, if each has its own; of one that was not fitted the mean."""
+    if len(values) == 1:
+        return np.broadcast_to(values, (len(channel), *values.shape[1:]))
+    unknown = (channel < 0).reshape(-1, *[1] * (values.ndim - 1))
+    return np.where(unknown, values.mean(axis=0), values[channel])
 
 
 def _alike(streams: Sequence[Stream]) -> Iterator[list[int]]:

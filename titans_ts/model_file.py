@@ -52,7 +52,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
             "backbone": None if network is None else asdict(network.backbone.config),
             "network": None if network is None else dict(network.state_dict()),
         },
-        "linear": {"weights": linear.weights, "covariance": linear.covariance},
+        "linear": {name: list(value) for name, value in vars(linear).items()},
         "keys": list(standing.streams),
         "ends": list(standing.ends.values()),
         "streams": [
@@ -79,7 +79,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     history = tree["history"]
     forecaster.training_history_ = None if history is None else TrainingHistory(**history)
 
-    linear = LinearPart(list(tree["linear"]["weights"]), list(tree["linear"]["covariance"]))
+    linear = LinearPart(**{name: list(value) for name, value in tree["linear"].items()})
     streams = [
         Stream(
             **stored

@@ -10,6 +10,8 @@ so that all entries cost ``O(T n + n^2)`` instead of ``O(T n^2)``, and no window
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from titans_ts.channels import LEAST_KNOWN, Channels
@@ -89,3 +91,45 @@ def channel_moments(
         window = np.hstack([context, target])
         moments += window.T @ window
     return weight * moments, round(weight * len(starts))
+
+
+def training_moments(channels: Channels, k: int, before: int, after: int) -> tuple[Array, int]:
+    """Moments of the windows of channel k's training part, and their number."""
+    first, last = channels.starts[k] + before, channels.trained[k] - after
+    return channel_moments(channels, before, after, int(first), int(last))
+
+
+def validation_moments(
+    channels: Channels, k: int, before: int, after: int, half: int | None = None
+) -> tuple[Array, int]:
+    """Mean moments of the windows of channel k's validation part, and the windows' number.
+
+    Of one half (0 or 1) of it, if that is given.
+    """
+    first = int(max(channels.trained[k], channels.starts[k] + before))
+    last = int(channels.starts[k + 1] - after)
+    if half is not None:
+        middle = (first + last) // 2
+        first, last = (first, middle) if half == 0 else (middle + 1, last)
+    moments, count = channel_moments(channels, before, after, first, last)
+    return np.asarray(moments / max(count, 1)), count
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """Mean squared error over windows as a function of the matrix, from their mean moments."""
+
+    moments: Array
+    prediction_length: int
+
+    def of(self, weights: Array) -> float:
+        """Error of ``level + (x - level) W`` by the last rows of the context; W is ``(l, P)``."""
+        return self.of_map(weights + (1 - weights.sum(axis=0)) / len(weights))
+
+    def of_map(self, matrix: Array) -> float:
+        """Error of ``x A`` by the last rows of the context; A is ``(l, P)``."""
+        end = len(self.moments) - self.prediction_length
+        rows = slice(end - len(matrix), end)
+        inner = self.moments[rows, rows] @ matrix - 2 * self.moments[rows, end:]
+        power = np.trace(self.moments[end:, end:])
+        return float((np.sum(inner * matrix) + power) / self.prediction_length)

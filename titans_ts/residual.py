@@ -262,7 +262,11 @@ def forecast_validation(
     ]
     fields = 4 if network is not None else 3
     error, scale, channel, *answer = (np.concatenate(joined[i::fields]) for i in range(fields))
-    return Forecasts(error, scale, channel, answer[0] if answer else None)
+    late = [np.repeat(np.arange(len(g)) >= len(g) / 2, g.shape[1]) for g in groups]
+    windows = max(g[-1, 0] - g[0, 0] + 1 for g in groups) / data.prediction_length
+    return Forecasts(
+        error, scale, channel, np.concatenate(late), windows, answer[0] if answer else None
+    )
 
 
 def _walk(

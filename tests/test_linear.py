@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from titans_ts import linear_choice
+from titans_ts import linear_choice, reversion
 from titans_ts.channels import Channels
 from titans_ts.linear import LinearPart
 from titans_ts.linear_choice import (
@@ -21,6 +21,7 @@ from titans_ts.linear_choice import (
     refit_linear,
 )
 from titans_ts.moments import FARTHEST, channel_moments
+from titans_ts.reversion import full_reversion
 from titans_ts.windows import centre, sliding_windows
 
 L, P = 12, 5
@@ -44,7 +45,7 @@ def joined(y: np.ndarray, n_train: int | None = None) -> Channels:
 
 def only(penalty: float, length: int = L) -> LinearChoice:
     """The shared ridge of one look-back, with this penalty."""
-    return LinearChoice((length,), np.array([penalty]), None, np.array([1.0, 0.0]))
+    return LinearChoice((length,), np.array([penalty]), None, np.array([1.0]))
 
 
 def least_squares(x: np.ndarray, target: np.ndarray, penalty: Any, toward: Any = 0.0) -> np.ndarray:
@@ -65,18 +66,18 @@ def windows_of(y: np.ndarray, length: int = L) -> tuple[np.ndarray, np.ndarray]:
 
 
 def candidates(y: np.ndarray, choice: LinearChoice) -> list[tuple[int, Any]]:
-    """Look-back and matrices of every candidate, the shared ones first."""
-    shared, own = [], []
+    """Each look-back, with the matrix of each channel."""
+    found = []
     for i, length in enumerate(choice.look_backs):
         matrix = least_squares(*windows_of(y, length), choice.shared[i])
-        shared.append((length, [matrix] * y.shape[1]))
+        matrices = [matrix] * y.shape[1]
         if choice.own is not None:
             matrices = [
                 least_squares(*windows_of(y[:, [c]], length), choice.own[i, c], matrix)
                 for c in range(y.shape[1])
             ]
-            own.append((length, matrices))
-    return shared + own
+        found.append((length, matrices))
+    return found
 
 
 def errors_of(y: np.ndarray, first: int, length: int, matrices: Any) -> np.ndarray:
@@ -103,7 +104,7 @@ def test_the_mix_is_that_of_losses_computed_window_by_window(alike: bool) -> Non
     losses = np.array([errors_of(y, n_train, *part) @ weight for part in parts])
     expected = np.exp(-SHARPNESS * (losses / losses.min() - 1))
     expected[expected < LEAST_WEIGHT] = 0
-    np.testing.assert_allclose(choice.mix[: len(losses)], expected / expected.sum(), atol=1e-7)
+    np.testing.assert_allclose(choice.mix, expected / expected.sum(), atol=1e-7)
 
 
 @pytest.mark.parametrize("alike", [True, False])
@@ -120,9 +121,7 @@ def test_no_penalty_of_the_grid_would_have_done_better_on_validation(alike: bool
         for penalty in grid
     ]
     assert choice.shared[0] == pytest.approx(grid[np.argmin(losses)])
-    if choice.own is None:
-        assert alike
-        return
+    assert choice.own is not None
     shared = least_squares(x, target, choice.shared[0])
     for c in range(3):
         x, target = windows_of(y[:n_train, [c]])
@@ -142,9 +141,10 @@ def test_the_folded_matrix_forecasts_the_weighted_mean_of_the_candidates(alike: 
     assert choice.mix.sum() == pytest.approx(1)
     context = np.random.default_rng(1).normal(size=(3, part.context_length)) + 10
     expected = np.zeros((3, P))
-    for share, (length, matrices) in zip(choice.mix, candidates(y[:n_train], choice), strict=False):
+    for share, (length, matrices) in zip(choice.mix, candidates(y[:n_train], choice), strict=True):
         x, level = centre(context[:, -length:])
         expected += share * (np.stack([x[c] @ matrices[c] for c in range(3)]) + level)
+    expected += context.mean(axis=1, keepdims=True) * np.stack(part.reversion)
     np.testing.assert_allclose(part.predict(context), expected, atol=1e-9)
     assert part.predict(context, np.array([2, 2, 0])).shape == (3, P)
 
@@ -154,8 +154,8 @@ def test_look_backs_that_take_no_part_are_not_carried_along() -> None:
     part, choice = choose_linear(joined(y, 300), (2, 60), P)
     assert choice.look_backs in ((2,), (2, 60))
     assert part.context_length == choice.look_backs[-1]
-    last = len(choice.look_backs) - 1
-    assert choice.mix[last] + choice.mix[2 * last + 1] > 0
+    assert choice.mix[-1] > 0
+    assert len(choice.shared) == len(choice.mix) == len(choice.look_backs)
     assert look_backs_within(100) == (24, 48, 96, 100)
     assert look_backs_within(96) == (24, 48, 96)
     assert look_backs_within(5) == (5,)
@@ -174,14 +174,13 @@ def folded(matrix: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("alike", [True, False])
-def test_channels_get_matrices_of_their_own_only_where_that_helps(alike: bool) -> None:
+def test_channels_are_drawn_to_the_shared_matrix_where_they_are_alike(alike: bool) -> None:
     y = series(900, alike=alike)
     part, choice = choose_linear(joined(y, 700), (L,), P)
-    if alike:  # their own ridges are as good as the shared one, at best
-        assert choice.mix[0] > 0.4
-    else:
-        assert part.per_channel
-        assert choice.mix[1] > 0.8
+    assert part.per_channel
+    shared = folded(least_squares(*windows_of(y[:700]), choice.shared[0]))
+    apart = max(np.abs(own - shared).max() for own in part.weights)
+    assert apart < 0.05 if alike else apart > 0.2
     windows = sliding_windows(y[700 - L :], L + P)
     context, target = windows[..., :L], windows[..., L:]
     naive = np.square(target - context[..., -1:]).mean()
@@ -189,23 +188,68 @@ def test_channels_get_matrices_of_their_own_only_where_that_helps(alike: bool) -
     assert np.square(target - forecast).mean() < 0.9 * naive
 
 
+def level_left(y: np.ndarray, part: LinearPart, c: int) -> tuple[np.ndarray, np.ndarray]:
+    """Levels of the windows of a channel, and what the matrix leaves of their targets."""
+    windows = sliding_windows(y[:, [c]], L + P)[:, 0]
+    level = windows[:, :L].mean(axis=1)
+    matrix = part.weights[c if part.per_channel else 0]
+    return level, windows[:, L:] - windows[:, :L] @ folded(matrix)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_the_reversion_is_the_regression_of_what_is_left_on_the_level(per_channel: bool) -> None:
+    y = series(500, alike=False)
+    own = np.array([[1.0, 2.0, 3.0]]) if per_channel else None
+    part = refit_linear(joined(y), LinearChoice((L,), np.ones(1), own, np.ones(1)), P)
+    assert not np.any(part.reversion)
+    found = full_reversion(joined(y), part)
+    left = [level_left(y, part, c) for c in range(3)]
+    mean = [level @ rest / len(level) for level, rest in left]
+    power = [level @ level / len(level) for level, _ in left]
+    shared = np.sum(mean, axis=0) / sum(power)
+    if not per_channel:
+        np.testing.assert_allclose(found, [shared], atol=1e-9)
+        return
+    for c in range(3):  # drawn to the shared one as by a channel's worth of it
+        level, rest = left[c]
+        n = len(level)
+        tried = least_squares(level[:, None], rest, reversion._SHRINKAGE * n, shared)
+        np.testing.assert_allclose(found[c], tried[0], atol=1e-9)
+
+
+def test_levels_that_return_are_expected_to_and_others_are_not() -> None:
+    rng = np.random.default_rng(0)
+    swings = np.zeros(4000)
+    for t in range(1, 4000):
+        swings[t] = 0.9 * swings[t - 1] + rng.normal()
+    rising = np.arange(4000) + rng.normal(size=4000)
+    for y, returns in ((swings, True), (rising, False)):
+        z = ((y - y[:3000].mean()) / y[:3000].std())[:, None]
+        part, choice = choose_linear(joined(z, 3000), (L,), P)
+        assert (choice.reversion > 0) is returns
+        high = np.full((1, L), 2.0)
+        assert (part.predict(high) < 2.0).all() if returns else (part.predict(high) == 2.0).all()
+        again = refit_linear(joined(z), choice, P)
+        expected = full_reversion(joined(z), refit_linear(joined(z), only(choice.shared[0]), P))
+        np.testing.assert_allclose(again.reversion, choice.reversion * np.stack(expected))
+
+
 def test_a_panel_of_many_channels_shares_one_matrix() -> None:
     y = np.random.default_rng(0).normal(size=(60, linear_choice.MOST_OWN_MATRICES + 1))
     part, choice = choose_linear(joined(y, 40), (L,), P)
     assert choice.own is None
-    assert len(part.weights) == 1
+    assert len(part.weights) == len(part.covariance) == len(part.reversion) == 1
 
 
 def test_a_channel_that_was_not_fitted_is_forecast_with_the_mean_matrix() -> None:
     part, _ = choose_linear(joined(series(500, alike=False), 400), (L,), P)
     assert part.per_channel
     context = np.random.default_rng(0).normal(size=(2, L))
+    part.reversion = [np.full(P, v) for v in (0.1, -0.2, -0.5)]
     x, level = centre(context)
-    mean = np.mean(part.weights, axis=0)
-    known = x[1] @ part.weights[1] + level[1]
-    np.testing.assert_allclose(
-        part.predict(context, np.array([-1, 1])), [x[0] @ mean + level[0], known]
-    )
+    unknown = x[0] @ np.mean(part.weights, axis=0) + 0.8 * level[0]
+    known = x[1] @ part.weights[1] + 0.8 * level[1]
+    np.testing.assert_allclose(part.predict(context, np.array([-1, 1])), [unknown, known])
 
 
 @st.composite
@@ -218,48 +262,55 @@ def windows(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return context, target
 
 
-@given(data=windows(), per_channel=st.booleans(), batch=st.integers(1, 3))
+@given(
+    data=windows(),
+    per_channel=st.booleans(),
+    batch=st.integers(1, 3),
+    adapted=st.sampled_from([3, L]),
+)
 @settings(max_examples=40, deadline=None)
 def test_learning_is_the_least_squares_that_starts_from_the_fit(
-    data: tuple[np.ndarray, np.ndarray], per_channel: bool, batch: int
+    data: tuple[np.ndarray, np.ndarray], per_channel: bool, batch: int, adapted: int
 ) -> None:
     """The closed form: ``argmin sum |y - x W|^2 + tr((W - W0)' C0^-1 (W - W0))``."""
     context, target = data
     rng = np.random.default_rng(0)
     start = [rng.normal(size=(L, P)) for _ in range(3 if per_channel else 1)]
-    root = rng.normal(size=(L, L))
-    covariance = [root @ root.T / L + 0.1 * np.eye(L) for _ in start]
-    part = LinearPart(list(start), list(covariance))
+    root = rng.normal(size=(adapted, adapted))
+    covariance = [root @ root.T / L + 0.1 * np.eye(adapted) for _ in start]
+    reversion = [rng.normal(size=P) for _ in start]
+    part = LinearPart(list(start), list(covariance), reversion)
     channel = np.arange(len(context)) % 3
     calls = np.array_split(np.arange(len(context)), -(-len(context) // batch))
     for rows in calls:
         part.learn(context[rows], target[rows], channel[rows])
     x, level = centre(context)
-    y = target - level
+    x, older = x[:, L - adapted :], x[:, : L - adapted]  # whose weights stay as they are
     for k, first in enumerate(start):
+        y = target - level * (1 + reversion[k]) - older @ first[: L - adapted]
         mine = (channel == k if per_channel else channel >= 0) & ~np.isnan(target).all(axis=1)
         # A missing target counts as forecast exactly by what was known when its window came.
-        weights, inverse = first, np.linalg.inv(covariance[k])
+        before, inverse = first[L - adapted :], np.linalg.inv(covariance[k])
+        weights, gram = before, inverse
         filled = y.copy()
         for rows in calls:
             new = rows[mine[rows]]
             filled[new] = np.where(np.isnan(y[new]), x[new] @ weights, y[new])
-            inverse = inverse + x[new].T @ x[new]
-            weights = weights + np.linalg.solve(inverse, x[new].T @ (filled[new] - x[new] @ weights))
-        start_from = np.linalg.inv(covariance[k])
+            gram = gram + x[new].T @ x[new]
+            weights = weights + np.linalg.solve(gram, x[new].T @ (filled[new] - x[new] @ weights))
         at_once = np.linalg.solve(
-            start_from + x[mine].T @ x[mine], start_from @ first + x[mine].T @ filled[mine]
+            inverse + x[mine].T @ x[mine], inverse @ before + x[mine].T @ filled[mine]
         )
-        np.testing.assert_allclose(part.weights[k], at_once, atol=1e-7)
-        np.testing.assert_allclose(part.covariance[k], np.linalg.inv(inverse), atol=1e-7)
+        np.testing.assert_allclose(part.weights[k][L - adapted :], at_once, atol=1e-7)
+        np.testing.assert_array_equal(part.weights[k][: L - adapted], first[: L - adapted])
+        np.testing.assert_allclose(part.covariance[k], np.linalg.inv(gram), atol=1e-7)
 
 
 @pytest.mark.parametrize("alike", [True, False])
 def test_learning_windows_one_by_one_equals_fitting_with_all_of_them(alike: bool) -> None:
     y = series(900, alike=alike)
-    shares = np.array([1.0, 0.0] if alike else [0.0, 1.0])
     own = None if alike else np.array([[1.0, 2.0, 3.0]])
-    choice = LinearChoice((L,), np.array([2.0]), own, shares)
+    choice = LinearChoice((L,), np.array([2.0]), own, np.ones(1))
     part = refit_linear(joined(y[:500]), choice, P)
     first = [matrix.copy() for matrix in part.weights]
     for t in range(501, 901):

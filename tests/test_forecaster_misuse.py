@@ -184,9 +184,7 @@ def test_a_context_that_is_too_short_says_how_long_it_must_be(on_numpy: TitansFo
 
 @pytest.mark.parametrize("length", [0, -1, True, 2.0])
 def test_a_length_that_is_none_is_refused(on_numpy: TitansForecaster, length: Any) -> None:
-    with pytest.raises(
-        ValueError, match=rf"prediction_length must be an int >= 1; got {length}\."
-    ):
+    with pytest.raises(ValueError, match=rf"prediction_length must be an int >= 1; got {length}\."):
         on_numpy.predict(length)
 
 

@@ -9,16 +9,17 @@ The parts are those that the forecast is a sum of:
     past covariates.
 ``past covariates``, ``future NAME``
     What they add, the future-known ones one by one: ``F_k B_k``, zero at the covariate's mean.
-``network``, ``memory in the window``, ``memory before it``
-    The admitted correction, by ablation: of the network with a memory that holds nothing but what
-    it was trained to begin with and is not written; the change when the patches of the window are
-    written into it; the change when it also holds what came before the window.
+``network``, ``memory as trained``, ``memory in the window``, ``memory before it``
+    The admitted correction, by ablation: of the network without its memory; what it changes that
+    the memory is read as it was trained to begin, and not written; that the patches of the window
+    are written into it; that it also holds what came before the window.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from titans_ts.question import Ahead
 from titans_ts.series_kinds import Layout
 from titans_ts.windows import Array, centre
 
-_CORRECTION = ("network", "memory in the window", "memory before it")
+_CORRECTION = ("network", "memory as trained", "memory in the window", "memory before it")
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,21 @@ def _linear_parts(model: Model, linear: LinearPart, stream: Stream, past: bool) 
 
 
 def _correction_parts(model: Model, stream: Stream, linear: LinearPart) -> list[Array]:
-    """The correction frozen, what writing the window adds, what the memory from before adds."""
+    """The correction without the memory, and what each way of using it adds, one after the other."""
     admission = model.residual.fresh if stream.memory is None else model.residual.carried
     context = stream.context[:, -linear.context_length :]
     nothing = np.zeros((len(context), linear.prediction_length))
     static = static_of([stream])
-    frozen, fresh, carried = (
+    blind = replace(admission, asks_memory=False)
+    ways = [(blind, None, False)]
+    if admission.asks_memory:
+        ways += [(admission, None, True), (admission, None, False)]
+        ways += [(admission, stream.memory, False)]
+    points = [
         model.forecast_block(
-            nothing, context, stream.channel, memory, static, admission, frozen=untouched
+            nothing, context, stream.channel, memory, static, how, frozen=frozen
         ).point
-        for memory, untouched in ((None, True), (None, False), (stream.memory, False))
-    )
-    return [frozen, fresh - frozen, carried - fresh]
+        for how, memory, frozen in ways
+    ]
+    points += points[-1:] * (len(_CORRECTION) - len(points))
+    return [points[0], *(after - before for before, after in pairwise(points))]

@@ -26,7 +26,14 @@ from titans_ts.frames import (
     write_quantiles,
 )
 from titans_ts.model_file import load_forecaster, save_forecaster
-from titans_ts.question import Ahead, ask_streams, look_ahead, look_ahead_given
+from titans_ts.question import (
+    Ahead,
+    Asked,
+    ask_streams,
+    ask_windows,
+    look_ahead,
+    look_ahead_given,
+)
 from titans_ts.settings import CONSTRAINTS, QUANTILE_LEVELS, is_count
 from titans_ts.standing import Snapshot, Standing
 from titans_ts.windows import Array
@@ -511,8 +518,14 @@ class TitansForecaster:
 
         ``future`` holds the future covariates of each, (P, Kf).
         """
+        return self._answer(ask_streams(self._standing, self.model_), future)
+
+    def _forecast_windows(self, windows: Sequence[Array]) -> tuple[Array, Array]:
+        """The same of windows (L, C) of the one series that was fitted, without covariates."""
+        return self._answer(ask_windows(self._standing, self.model_, windows), None)
+
+    def _answer(self, asked: list[Asked], future: Sequence[Array] | None) -> tuple[Array, Array]:
         model, standing = self.model_, self._standing
-        asked = ask_streams(standing, model)
         if future is None:
             future = [np.empty((standing.linear.prediction_length, 0))] * len(asked)
         ahead = look_ahead_given(model, standing, self._layout, asked, future)

@@ -157,7 +157,9 @@ class Model:
         window, scale = normalise(context[:, -self.clock.context_length :])
         answer = np.zeros((1, len(self.levels), 1))
         if residual.network is not None and admission.uses_network:
-            answer = self._ask(residual.network, window, channel, memory, static, frozen)
+            answer = self._ask(
+                residual.network, window, channel, memory, static, admission.asks_memory, frozen
+            )  # (K, Q, P)
         gate, shift = (_of_channels(x, channel) for x in (admission.gate, admission.shift))
         correction = gate[:, None, None] * answer[:, median_index(self.levels), None]
         levels = answer if admission.learned_levels else correction + residual.spread
@@ -174,6 +176,7 @@ class Model:
         channel: np.ndarray,
         memory: BackboneState | None,
         static: Tensor | None,
+        ask_memory: bool,
         frozen: bool,
     ) -> Array:
         # A joined memory is not cut up again; without one the windows may be as many as they like.
@@ -183,8 +186,14 @@ class Model:
             x = torch.from_numpy(window[rows]).float()
             with torch.no_grad():
                 known = None if static is None else static[rows]
-                which = torch.from_numpy(channel[rows])
-                answer = network(x, which, memory, static=known, frozen=frozen)
+                answer = network(
+                    x,
+                    torch.from_numpy(channel[rows]),
+                    memory,
+                    static=known,
+                    ask_memory=ask_memory,
+                    frozen=frozen,
+                )
                 answers.append(answer.double().numpy())
         return np.concatenate(answers)
 

@@ -14,15 +14,15 @@ from titans_core import Backbone, BackboneConfig, BackboneState
 _CHANNEL_DIM = 16
 _HEAD_DIM = 256
 _INPUT_DROPOUT = 0.2
-_HEAD_DROPOUT = 0.3
+_HEAD_DROPOUT = 0.2
 _HIDDEN_CHANNELS = 0.5  # in training, where static covariates can stand for them
 
 
 class ForecastNetwork(nn.Module):
     """Correct a linear forecast, and say how far the truth may lie from it.
 
-    The window enters twice: patch by patch through the backbone, whose memory may hold what came
-    before the window, and whole into the head.
+    The window enters whole into the head; and, where the memory is asked, patch by patch through
+    the backbone, whose memory may hold what came before the window.
 
     Parameters
     ----------
@@ -58,7 +58,9 @@ class ForecastNetwork(nn.Module):
         self.channel = nn.Embedding(channels, dim)
         self.backbone = Backbone(backbone)
         self.channel_head = nn.Embedding(channels, _CHANNEL_DIM)
-        self.expand = nn.Linear(context_length + dim + _CHANNEL_DIM, _HEAD_DIM)
+        self.expand = nn.Linear(context_length + _CHANNEL_DIM, _HEAD_DIM)
+        self.recall = nn.Linear(dim, _HEAD_DIM, bias=False)
+        nn.init.zeros_(self.recall.weight)
         self.mix = nn.Sequential(
             nn.LayerNorm(_HEAD_DIM),
             nn.Linear(_HEAD_DIM, _HEAD_DIM),
@@ -98,6 +100,7 @@ class ForecastNetwork(nn.Module):
         past: Tensor | None = None,
         known: Tensor | None = None,
         static: Tensor | None = None,
+        ask_memory: bool = True,
         frozen: bool = False,
     ) -> Tensor:
         """Quantiles of what the linear part leaves.
@@ -116,8 +119,10 @@ class ForecastNetwork(nn.Module):
             Which of these are to be written.
         static : Tensor of shape (N, Ks), optional
             None takes those of the channels trained on.
+        ask_memory : bool
+            False leaves the backbone out, and what it would cost.
         frozen : bool
-            The window itself is read, but not written into the memory.
+            The window is read from the memory, but not written into it.
 
         Returns
         -------
@@ -126,18 +131,17 @@ class ForecastNetwork(nn.Module):
         """
         if self.kin is not None:
             channel, static = self.kin.hide(channel, static)
-        if past is not None and past.shape[1]:
-            state = self.remember(past, channel, state, known, static)
         context = functional.dropout(context, _INPUT_DROPOUT, self.training)
-        patches = context[:, context.shape[1] % self.patch_length :]
         token, head = self._identity(channel, static)
-        tokens = self.embed(patches.unflatten(1, (-1, self.patch_length))) + token[:, None]
-        written = torch.zeros(tokens.shape[:2], dtype=torch.bool) if frozen else None
-        read, _ = self.backbone(tokens, state, written)
-        features = torch.cat([context, read[:, -1], head], dim=-1)
-        hidden = functional.dropout(
-            functional.gelu(self.expand(features)), _HEAD_DROPOUT, self.training
-        )
+        expanded = self.expand(torch.cat([context, head], dim=-1))
+        if ask_memory:
+            if past is not None and past.shape[1]:
+                state = self.remember(past, channel, state, known, static)
+            patches = context[:, context.shape[1] % self.patch_length :]
+            tokens = self.embed(patches.unflatten(1, (-1, self.patch_length))) + token[:, None]
+            written = torch.zeros(tokens.shape[:2], dtype=torch.bool) if frozen else None
+            expanded = expanded + self.recall(self.backbone(tokens, state, written)[0][:, -1])
+        hidden = functional.dropout(functional.gelu(expanded), _HEAD_DROPOUT, self.training)
         hidden = hidden + self.mix(hidden)
         answer = self.project(hidden).unflatten(-1, self.spread.shape)
         median, widening = answer[:, :1], answer[:, 1:].tanh().exp()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from titans_ts.adaptation import Stream
-from titans_ts.frames import Layout, Panel, read_future
+from titans_ts.frames import Layout, Panel, Series, read_future
 from titans_ts.model import Model
 from titans_ts.outlook import Outlook, at_levels
 from titans_ts.scaler import Scaler
@@ -73,6 +73,18 @@ def ask_streams(standing: Standing, model: Model) -> list[Asked]:
         Asked(key, standing.ends[key], stream, scaler)
         for (key, stream), scaler in zip(standing.streams.items(), model.scalers, strict=True)
     ]
+
+
+def ask_windows(standing: Standing, model: Model, windows: Sequence[Array]) -> list[Asked]:
+    """What follows windows ``(L, C)`` of the one series that was fitted, without covariates."""
+    (scaler,), channel = model.scalers, model.channels_of(0)
+    asked = []
+    for y in windows:
+        none = np.empty((len(y), 0))
+        series = Series(key=None, values=y, past=none, future=none, static=none[0])
+        stream = model.begin(series, standing.linear, scaler, channel)
+        asked.append(Asked(None, None, stream, scaler))
+    return asked
 
 
 def ask_context(standing: Standing, model: Model, panel: Panel) -> list[Asked]:

@@ -24,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
+from titans_core import BackboneState
 from titans_ts.adaptation import Stream, static_of
+from titans_ts.admission import Admission
 from titans_ts.answers import write_parts
 from titans_ts.linear import LinearPart
 from titans_ts.model import Model
@@ -105,13 +107,13 @@ def _linear_parts(model: Model, linear: LinearPart, stream: Stream, past: bool) 
 
 
 def _correction_parts(model: Model, stream: Stream, linear: LinearPart) -> list[Array]:
-    """The correction without the memory, and what each way of using it adds, one after the other."""
+    """The correction without the memory, and what each way of using it adds, one by one."""
     admission = model.residual.fresh if stream.memory is None else model.residual.carried
     context = stream.context[:, -linear.context_length :]
     nothing = np.zeros((len(context), linear.prediction_length))
     static = static_of([stream])
     blind = replace(admission, asks_memory=False)
-    ways = [(blind, None, False)]
+    ways: list[tuple[Admission, BackboneState | None, bool]] = [(blind, None, False)]
     if admission.asks_memory:
         ways += [(admission, None, True), (admission, None, False)]
         ways += [(admission, stream.memory, False)]

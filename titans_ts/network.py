@@ -160,7 +160,7 @@ class ForecastNetwork(nn.Module):
 
 
 class StaticEmbedding(nn.Module):
-    """Static covariates as additions to the embedding of a channel, nothing before training.
+    """Static covariates as additions to the embedding of a channel.
 
     Parameters
     ----------
@@ -173,8 +173,9 @@ class StaticEmbedding(nn.Module):
     def __init__(self, static: Tensor, dim: int, head_dim: int) -> None:
         super().__init__()
         self.register_buffer("static", static)
-        self.token = nn.Parameter(torch.zeros(static.shape[1], dim))
-        self.head = nn.Parameter(torch.zeros(static.shape[1], head_dim))
+        # As large as the channels' own embeddings; zeros would hardly grow in so few steps.
+        self.token = nn.Parameter(torch.randn(static.shape[1], dim) / static.shape[1] ** 0.5)
+        self.head = nn.Parameter(torch.randn(static.shape[1], head_dim) / static.shape[1] ** 0.5)
 
     def hide(self, channel: Tensor, static: Tensor | None) -> tuple[Tensor, Tensor]:
         """Channels with their covariates; in training half of them by these alone.

@@ -278,6 +278,7 @@ def test_series_that_were_not_fitted_are_told_apart_by_static_covariates():
         target_columns=("y",),
         static_covariates=("kind",),
     ).fit(train)
+    floor = TitansForecaster(1, 4, use_network=False, target_columns=("y",)).fit(train)
     swapped = new.assign(kind=new["kind"].map({"a": "b", "b": "a"}))
     errors = np.zeros(3)
     for end in range(40, 101, 10):

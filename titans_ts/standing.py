@@ -39,8 +39,11 @@ class Standing:
         scalers = dict(zip(standing.streams, model.scalers, strict=True))
         for each in panel.series:
             scalers[each.key].check(each.values, "y_new")
-        for t in range(max(len(each.values) for each in panel.series)):
-            for each in panel.series:
+        # In the order of the fit, whatever the order of the rows.
+        given = {each.key: each for each in panel.series}
+        in_turn = [given[key] for key in standing.streams if key in given]
+        for t in range(max(len(each.values) for each in in_turn)):
+            for each in in_turn:
                 if t < len(each.values):
                     row = replace(
                         each,

@@ -284,8 +284,7 @@ def test_series_that_were_not_fitted_are_told_apart_by_static_covariates():
     for end in range(40, 101, 10):
         known = new["ds"] < end
         forecasts = [forecaster.predict(context=table[known]) for table in (new, swapped)]
-        # Without a kind: what is known of neither category.
-        forecasts.append(forecaster.predict(context=new[known].assign(kind="c")))
+        forecasts.append(floor.predict(context=new[known]))
         for i, forecast in enumerate(forecasts):
             both = forecast.merge(new, on=["unique_id", "ds"])
             errors[i] += np.square(both["y_x"] - both["y_y"]).mean() / 7

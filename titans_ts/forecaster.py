@@ -32,6 +32,7 @@ from titans_ts.settings import CONSTRAINTS, QUANTILE_LEVELS, is_count
 from titans_ts.windows import Array
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch.export import ExportedProgram
 
     from titans_ts.backtest_result import BacktestResult
@@ -453,6 +454,36 @@ class TitansForecaster:
             levels=levels,
             progress=progress,
         )
+
+    def memory_surprise(self, y: Any) -> pd.DataFrame:
+        """How surprised the memory is by each patch of y, which it reads from the start.
+
+        Surprise is the size of the gradient of the memory's error, its momentary learning signal.
+        It falls as the memory learns a series, and does not, or rises, where the series turns into
+        another: compare channels. ``plots_surprise.plot_surprise`` draws it.
+
+        Parameters
+        ----------
+        y : as ``context`` of ``predict``
+
+        Returns
+        -------
+        pandas DataFrame
+            Index: the time of the last row of each patch. Columns: the channels that were learned;
+            of a panel (key, channel).
+
+        Raises
+        ------
+        ValueError
+            The forecaster has no memory, or y is too short or does not fit.
+        """
+        from titans_ts.surprise import surprise_table
+
+        self._check_fitted("memory_surprise")
+        panel = read_panel(y, name="y", layout=self._layout)
+        panel = check_same_columns(self._layout, panel, "y")
+        asked = ask_context(self._standing, self.model_, panel)
+        return surprise_table(self.model_.residual.network, self.model_.clock, panel, asked)
 
     def export(self, batch_size: int | None = None) -> ExportedProgram:
         """The frozen predictor as a ``torch.export`` program, for runtimes without this package.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -140,13 +141,13 @@ class TitansForecaster:
         return Tags(
             estimator_type=None,
             target_tags=TargetTags(required=False),
-            input_tags=InputTags(one_d_array=True),
+            input_tags=InputTags(),
         )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
-    def fit(self, y: Any) -> TitansForecaster:
+    def fit(self, y: Any, X: Any = None) -> TitansForecaster:
         """Learn from a series, and stand at its end.
 
         The last ``validation_size`` rows choose: penalties, shared or per-channel linear part,
@@ -159,6 +160,9 @@ class TitansForecaster:
             a DatetimeIndex or RangeIndex; polars wide DataFrame with a time column. No missing
             values. A channel that is constant in the training rows is forecast to stay at its
             last value, and nothing is learned from it.
+        X : ignored
+            For scikit-learn's tools, which pass two arguments to every ``fit``. Anything but None
+            is warned of.
 
         Returns
         -------
@@ -170,6 +174,12 @@ class TitansForecaster:
             A parameter or y is not as described; y has too few rows.
         """
         parameters.check_params(self, self._parameter_constraints)
+        if X is not None:
+            warnings.warn(
+                "fit(y, X) learns from y alone and ignores X; columns that are to be forecast "
+                "together belong into y.",
+                stacklevel=2,
+            )
         table = read_table(y, time_column=self.time_column)
         n_train = self._training_rows(len(table.values))
         scaler = Scaler.fit(table.values[:n_train])
@@ -377,7 +387,7 @@ class TitansForecaster:
         needed = self.context_length + self.prediction_length
         if validation < self.prediction_length or train < needed:
             raise ValueError(
-                f"y has {rows} rows, split into {max(train, 0)} for training and {validation} for "
+                f"y has {rows} rows (n_samples={rows}), split into {max(train, 0)} for training and {validation} for "
                 f"validation (validation_size={self.validation_size}); training needs at least "
                 f"context_length + prediction_length = {needed} and validation prediction_length "
                 f"= {self.prediction_length}. Give more rows, shorten context_length or "

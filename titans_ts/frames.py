@@ -98,8 +98,13 @@ def read_table(
     else:
         values, times, found = (read_numpy if kind == "numpy" else read_pandas)(y, name)
     if not values.size:
-        lacking = "rows" if found.columns else "columns of values"
-        raise ValueError(f"{name} has no {lacking}; needs at least one.")
+        if found.columns:
+            raise ValueError(f"{name} has no rows; needs at least one.")
+        # The numbers in scikit-learn's words, which its suite looks for.
+        raise ValueError(
+            f"{name} has no columns of values: 0 feature(s) (shape={values.shape}) while a minimum "
+            "of 1 is required."
+        )
     first = last = None
     if times is not None:
         known = layout if layout is not None and layout.axis == found.axis else None

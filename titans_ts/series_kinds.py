@@ -131,6 +131,8 @@ def kind_of(y: Any, name: str) -> Kind:
     if isinstance(y, (list, tuple)) or (hasattr(y, "__array__") and not in_polars):
         return "numpy"
     got = type(y).__name__
+    if type(y).__module__.startswith("scipy.sparse"):
+        got = f"a sparse {got}. Pass {name}.toarray()"
     cures = {"Series": f" Pass {name}.to_frame().", "LazyFrame": f" Pass {name}.collect()."}
     raise TypeError(
         f"{name} must be a numpy array, a list of numbers, a pandas Series or DataFrame, or a "
@@ -156,6 +158,11 @@ def read_numpy(y: Any, name: str) -> Parts:
     if array.ndim not in (1, 2):
         raise ValueError(
             f"{name} must have shape (T,) or (T, C); got {array.shape}. Fit one series at a time."
+        )
+    if array.dtype.kind == "c":  # in scikit-learn's words
+        raise ValueError(
+            f"Complex data not supported; {name} has dtype {array.dtype}. Make channels of its "
+            f"parts: numpy.column_stack([{name}.real, {name}.imag])."
         )
     if array.dtype.kind not in "iuf":
         raise TypeError(

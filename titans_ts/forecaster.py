@@ -387,11 +387,11 @@ class TitansForecaster:
         needed = self.context_length + self.prediction_length
         if validation < self.prediction_length or train < needed:
             raise ValueError(
-                f"y has {rows} rows (n_samples={rows}), split into {max(train, 0)} for training and {validation} for "
-                f"validation (validation_size={self.validation_size}); training needs at least "
-                f"context_length + prediction_length = {needed} and validation prediction_length "
-                f"= {self.prediction_length}. Give more rows, shorten context_length or "
-                "prediction_length, or change validation_size."
+                f"y has {rows} rows (n_samples={rows}), split into {max(train, 0)} for training "
+                f"and {validation} for validation (validation_size={self.validation_size}); "
+                f"training needs at least context_length + prediction_length = {needed} and "
+                f"validation prediction_length = {self.prediction_length}. Give more rows, shorten "
+                "context_length or prediction_length, or change validation_size."
             )
         return train
 

@@ -257,7 +257,7 @@ class TitansSktimeForecaster(BaseForecaster):
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:  # noqa: ARG003  # sktime's signature
-        """Return parameters for sktime's suite: quick ones. Our tests run it with a network, too."""
+        """Return quick parameters for sktime's suite; our tests run it with a network, too."""
         return [
             {"use_network": False},
             {"use_network": False, "context_length": 4, "refit": False},

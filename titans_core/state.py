@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from titans_core.gated_delta_net import GatedDeltaState
@@ -160,6 +161,32 @@ def _map(function: Callable[[Tensor], Tensor], value: Any) -> Any:
         parts = [_map(function, part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
     return value
+
+
+def join_states(states: Sequence[StateT]) -> StateT:
+    """One state of several batches of streams that have read equally many tokens.
+
+    Raises
+    ------
+    ValueError
+        There are none, or they stand at different tokens.
+    """
+    if not states:
+        raise ValueError("states must hold at least one state; got none.")
+    joined: StateT = _join(list(states))
+    return joined
+
+
+def _join(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat(values)
+    if isinstance(first, tuple):
+        parts = [_join(list(part)) for part in zip(*values, strict=True)]
+        return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+    if any(value != first for value in values):
+        raise ValueError(f"states must stand at the same token; they differ in {values}.")
+    return first
 
 
 def detach_state(state: StateT) -> StateT:

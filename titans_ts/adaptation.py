@@ -7,44 +7,52 @@ of the call, so that ``update`` row by row is bitwise ``update`` with all rows a
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from titans_core import BackboneState
+from titans_ts.channels import LEAST_KNOWN, fill_forward
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.residual import remember
 from titans_ts.windows import Array, PatchClock, patches_ending
 
+_PATCHES_AT_ONCE = 4096  # that a long series is read by
+
 
 @dataclass
 class Stream:
-    """Everything that moves as rows arrive.
+    """Everything of one series that moves as its rows arrive.
 
     Parameters
     ----------
-    linear : LinearPart
-        As far as it has learned.
+    channel : int ndarray of shape (C',)
+        Which channels of the fit these are; -1 in a series that was not fitted.
     recent : ndarray of shape (n, C')
-        The last rows, z-scored; at most ``capacity``: what a window with its target, and the next
-        patch with what normalises it, need.
+        The last rows, z-scored, missing values filled; at most ``capacity``: what a window with its
+        target, and the next patch with what normalises it, need.
+    known : boolean ndarray of shape (n, C')
+        Which of these values were seen.
     capacity : int
     last : ndarray of shape (C,)
-        The last row in original units: what constant channels are forecast from.
-    position : int
+        The last values known in original units: what constant channels are forecast from.
+    rows : int
         Rows seen since the start of the series.
+    position : int
+        The same, and those that pad a short one in front.
     patches : int
         Patches whose time has passed, written or not.
     memory : BackboneState or None
         One stream per channel; None until the first patch is written.
     """
 
-    linear: LinearPart
+    channel: np.ndarray
     recent: Array
+    known: np.ndarray
     capacity: int
     last: Array
+    rows: int
     position: int
     patches: int
     memory: BackboneState | None
@@ -54,29 +62,48 @@ class Stream:
         cls,
         z: Array,
         last: Array,
+        channel: np.ndarray,
         linear: LinearPart,
         network: ForecastNetwork | None,
         clock: PatchClock,
     ) -> Stream:
-        """Read a whole series ``(T, C')`` with a linear part that has learned from it already."""
-        context_length, prediction_length = linear.weights.shape[1:]
+        """Read a whole series ``(T, C')`` with a linear part that has learned from it already.
+
+        A series shorter than a window is padded in front with rows that are missing.
+        """
+        length, rows = linear.context_length, len(z)
+        if rows < length:
+            z = np.concatenate([np.full((length - rows, z.shape[1]), np.nan), z])
+        capacity = max(length + linear.prediction_length, 2 * clock.context_length)
         due = max(clock.due(len(z)), clock.first)
-        memory = None
-        if network is not None and due > clock.first:
-            ends = clock.end(np.arange(clock.first, due))
-            memory = remember(network, patches_ending(z, ends, clock).transpose(1, 0, 2), None)
-        capacity = context_length + max(prediction_length, context_length)
-        return cls(linear, z[-capacity:].copy(), capacity, last.copy(), len(z), due, memory)
+        filled, known = fill_forward(z), ~np.isnan(z)
+        stream = cls(
+            channel=channel,
+            recent=filled[-capacity:].copy(),
+            known=known[-capacity:].copy(),
+            capacity=capacity,
+            last=last,
+            rows=rows,
+            position=len(z),
+            patches=due,
+            memory=None,
+        )
+        if network is not None:
+            for first in range(clock.first, due, _PATCHES_AT_ONCE):
+                ends = clock.end(np.arange(first, min(first + _PATCHES_AT_ONCE, due)))
+                stream._write(filled, known, ends, network, clock)
+        return stream
 
     @property
     def context(self) -> Array:
-        """The window that ends now, ``(C', L)``."""
-        return self.recent[-self.linear.weights.shape[1] :].T
+        """The longest window at hand that ends now, ``(C', n)``."""
+        return self.recent.T
 
     def observe(
         self,
         z: Array,
         last: Array,
+        linear: LinearPart,
         network: ForecastNetwork | None,
         clock: PatchClock,
         *,
@@ -84,27 +111,48 @@ class Stream:
     ) -> None:
         """Take in rows ``(n, C')``; with ``learn=False`` what falls due is passed over for good."""
         for row in z:
-            self.recent = np.concatenate([self.recent, row[None]])[-self.capacity :]
+            known = ~np.isnan(row)
+            filled = np.where(known, row, self.recent[-1])
+            self.recent = np.concatenate([self.recent, filled[None]])[-self.capacity :]
+            self.known = np.concatenate([self.known, known[None]])[-self.capacity :]
+            self.rows += 1
             self.position += 1
             if learn:
-                self._learn_window()
+                self._learn_window(linear)
             if clock.due(self.position) > self.patches:
                 if learn and network is not None:
-                    self._write_patch(network, clock)
+                    ends = np.array([len(self.recent) - clock.context_length])
+                    self._write(self.recent, self.known, ends, network, clock)
                 self.patches += 1
-        self.last = last.copy()
+        self.last = last
 
     def copy(self) -> Stream:
-        """An independent copy (states of the memory are never changed in place)."""
-        return replace(self, linear=copy.deepcopy(self.linear), recent=self.recent.copy())
+        """An independent copy: arrays are replaced as rows come, never changed in place."""
+        return replace(self)
 
-    def _learn_window(self) -> None:
-        context_length, prediction_length = self.linear.weights.shape[1:]
-        window = self.recent[-context_length - prediction_length :].T
-        self.linear.learn(window[:, :context_length], window[:, context_length:])
+    def _learn_window(self, linear: LinearPart) -> None:
+        """The window whose last target row has just come."""
+        before, after = linear.context_length, linear.prediction_length
+        if len(self.recent) < before + after or (self.channel < 0).any():
+            return
+        known, rows = self.known[-before - after :].T, self.recent[-before - after :].T
+        target = np.where(known[:, before:], rows[:, before:], np.nan)
+        useful = (known[:, :before].mean(axis=1) >= LEAST_KNOWN) & (
+            known[:, before:].mean(axis=1) >= LEAST_KNOWN
+        )
+        if useful.any():
+            linear.learn(rows[useful, :before], target[useful], self.channel[useful])
 
-    def _write_patch(self, network: ForecastNetwork, clock: PatchClock) -> None:
-        """Write the patch that ends where the window begins."""
-        ends = np.array([len(self.recent) - clock.context_length])
-        patch = patches_ending(self.recent, ends, clock).transpose(1, 0, 2)
-        self.memory = remember(network, patch, self.memory)
+    def _write(
+        self,
+        rows: Array,
+        known: np.ndarray,
+        ends: np.ndarray,
+        network: ForecastNetwork,
+        clock: PatchClock,
+    ) -> None:
+        """Write the patches that end at these rows."""
+        patches = np.stack([patches_ending(column, ends, clock) for column in rows.T])
+        span = ends[:, None] - clock.patch_length + np.arange(clock.patch_length)
+        enough = known[span].mean(axis=1).T >= LEAST_KNOWN  # (n, p, C) -> (C, n)
+        self.memory = remember(network, patches, enough, self.channel, self.memory)

@@ -9,7 +9,13 @@ import numpy as np
 from titans_ts.network import ForecastNetwork
 from titans_ts.windows import Array
 
-MAX_GATE = 1.2
+# Errors of z-scores below this count no more than this when channels are weighed for the gate.
+_LEAST_ERROR = 0.2
+# Independent validation windows at which half of the gate is let in that validation chose.
+_HALF_TRUSTED = 4
+# Channels with fewer validation windows than this are calibrated together with all others.
+_LEAST_WINDOWS = 20
+_MOST_ERRORS = 2_000_000  # numbers that intervals and sample paths are made of, about
 
 
 @dataclass(frozen=True)
@@ -18,28 +24,33 @@ class Admission:
 
     Parameters
     ----------
-    gate : float
-        Factor of the network's correction of the point forecast, in [0, ``MAX_GATE``], by least
-        squares; 0 leaves the linear part alone.
+    gate : ndarray of shape (K,), or (1,)
+        Factors of the network's correction of the point forecast, in [0, 1], of each channel or of
+        a panel as a whole; 0 leaves the linear part alone.
     learned_levels : bool
         Whether the levels are the network's (they had the smaller pinball loss) or those of the
         linear part's training errors around the point forecast.
-    shift : ndarray of shape (C, Q)
-        What each level is moved by, in window scales, to have its coverage on validation.
+    shift : ndarray of shape (K, Q), or (1, Q)
+        What each level is moved by, in window scales, to have its coverage on validation: of each
+        channel, or of a panel as a whole.
     loss, pinball : float
         Mean squared and mean pinball error on validation, of z-scored values.
+    errors : ndarray of shape (n, K, P), or (n, 1, P)
+        What the point forecast left at validation origins, in window scales, NaN where unknown:
+        what intervals and sample paths are made of. Of a panel, windows of all its channels.
     """
 
-    gate: float
+    gate: Array
     learned_levels: bool
     shift: Array
     loss: float
     pinball: float
+    errors: Array
 
     @property
     def uses_network(self) -> bool:
         """Whether anything of the network is left."""
-        return self.gate > 0 or self.learned_levels
+        return bool(self.gate.any()) or self.learned_levels
 
 
 @dataclass(frozen=True)
@@ -79,50 +90,116 @@ class Residual:
 
 @dataclass(frozen=True)
 class Forecasts:
-    """Forecasts at validation origins, with the truth, as ``(n, C, ...)`` arrays.
+    """Forecasts of validation windows, with the truth.
 
-    ``error`` (n, C, P) is what the linear part leaves, z-scored; ``scale`` (n, C, 1) the windows'
-    own; ``answer`` (n, C, Q, P) what the network says of the error, in these scales; None without
-    a network.
+    Parameters
+    ----------
+    error : ndarray of shape (n, P)
+        What the linear part leaves, z-scored; NaN where the truth is missing.
+    scale : ndarray of shape (n, 1)
+        The windows' own.
+    channel : int ndarray of shape (n,)
+        If every channel of K is there at every time: times outside, channels 0 to K - 1 inside.
+    late : boolean ndarray of shape (n,)
+        Whether the window lies in the second half of the validation part.
+    windows : float
+        Windows that the validation part holds one after the other: how independent they are.
+    answer : ndarray of shape (n, Q, P) or None
+        What the network says of the error, in these scales; None without a network.
     """
 
     error: Array
     scale: Array
+    channel: np.ndarray
+    late: np.ndarray
+    windows: float
     answer: Array | None
 
 
-def admit(forecasts: Forecasts, spread: Array, levels: Array) -> Admission:
+def admit(forecasts: Forecasts, spread: Array, levels: Array, channels: int) -> Admission:
     """Gate the correction, choose and calibrate the levels, all on validation."""
     error, scale, answer = forecasts.error, forecasts.scale, forecasts.answer
-    gate = 0.0
+    by_channel = _by_channel(forecasts, channels)
+    gate = np.zeros(len(by_channel))
     left = error
     if answer is not None:
-        correction = scale * answer[:, :, median_index(levels)]
-        power = float(np.square(correction).sum())
-        gate = float((error * correction).sum()) / power if power > 0 else 0.0
-        gate = min(max(gate, 0.0), MAX_GATE)
-        left = error - gate * correction
-    loss = float(np.square(left).mean())
+        correction = scale * answer[:, median_index(levels)]
+        gate = _gate(error, correction, by_channel, forecasts)
+        left = error - np.take(gate, _group_of(by_channel))[:, None] * correction
+    loss = float(np.nanmean(np.square(left)))
 
-    shift, pinball = _calibrate((left / scale)[:, :, None] - spread, scale, levels)
+    shift, pinball = _calibrate((left / scale)[:, None] - spread, scale, by_channel, levels)
+    learned_levels = False
     if answer is not None:
-        learned = _calibrate((error / scale)[:, :, None] - answer, scale, levels)
-        if learned[1] < pinball:
-            return Admission(gate, True, learned[0], loss, learned[1])
-    return Admission(gate, False, shift, loss, pinball)
+        learned = _calibrate((error / scale)[:, None] - answer, scale, by_channel, levels)
+        learned_levels = learned[1] < pinball
+        shift, pinball = learned if learned_levels else (shift, pinball)
+    errors = (left / scale).reshape(-1, len(by_channel), left.shape[-1])
+    most = max(_MOST_ERRORS // errors[0].size, 64)
+    errors = errors[np.unique(np.linspace(0, len(errors) - 1, most).astype(int))]
+    return Admission(gate, learned_levels, shift, loss, pinball, errors)
 
 
-def _calibrate(excess: Array, scale: Array, levels: Array) -> tuple[Array, float]:
-    """Shifts ``(C, Q)`` of the levels to their coverage, and the pinball loss after it.
+def _gate(
+    error: Array, correction: Array, by_channel: list[np.ndarray], forecasts: Forecasts
+) -> Array:
+    """Least squares in [0, 1], held back where the halves of validation disagree or it is short.
 
-    ``excess`` (n, C, Q, P) is by how much the truth exceeds each level, in scales.
+    That of a channel is drawn halfway to that of all channels together.
     """
-    shift = np.empty(excess.shape[1:3])
+    product, power = np.nan_to_num(error * correction), np.square(correction)
+    power = np.where(np.isnan(error), 0.0, power)
+    gates = []
+    for part in (np.ones_like(forecasts.late), ~forecasts.late, forecasts.late):
+        sums = np.zeros((2, len(by_channel)))
+        for k, rows in enumerate(by_channel):
+            squares = np.square(error[rows][~np.isnan(error[rows])])
+            weight = 1 / max(squares.mean() if squares.size else 1.0, _LEAST_ERROR)
+            chosen = rows[part[rows]]
+            sums[:, k] = weight * product[chosen].sum(), weight * power[chosen].sum()
+        sums += sums.mean(axis=1, keepdims=True)
+        gates.append(sums[0] / np.where(sums[1] > 0, sums[1], np.inf))
+    both, early, late = gates
+    gate = (both + np.minimum(early, late)) / 2
+    trust = forecasts.windows / (forecasts.windows + _HALF_TRUSTED)
+    return np.asarray(trust * gate.clip(0, 1))
+
+
+def _group_of(by_channel: list[np.ndarray]) -> np.ndarray:
+    """The group of each window."""
+    group = np.empty(sum(map(len, by_channel)), dtype=int)
+    for k, rows in enumerate(by_channel):
+        group[rows] = k
+    return group
+
+
+def _by_channel(forecasts: Forecasts, channels: int) -> list[np.ndarray]:
+    """Windows of each channel, if all have enough; else all windows together."""
+    n = len(forecasts.channel)
+    each = np.tile(np.arange(channels), n // channels)
+    if n < channels * _LEAST_WINDOWS or not np.array_equal(each, forecasts.channel):
+        return [np.arange(n)]
+    return list(np.arange(n).reshape(-1, channels).T)
+
+
+def _calibrate(
+    excess: Array, scale: Array, by_channel: list[np.ndarray], levels: Array
+) -> tuple[Array, float]:
+    """Shifts ``(K, Q)`` of the levels to their coverage, and the pinball loss after it.
+
+    ``excess`` (n, Q, P) is by how much the truth exceeds each level, in scales.
+    """
+    shift = np.zeros((len(by_channel), len(levels)))
     losses = []
     for q, level in enumerate(levels):
-        shift[:, q] = np.quantile(excess[:, :, q], level, axis=(0, 2))
-        rest = scale * (excess[:, :, q] - shift[:, q, None])
-        losses.append(np.maximum(level * rest, (level - 1) * rest).mean())
+        rest = excess[:, q].copy()
+        for k, rows in enumerate(by_channel):
+            seen = rest[rows][~np.isnan(rest[rows])]
+            if len(seen):
+                shift[k, q] = np.quantile(seen, level)
+            rest[rows] -= shift[k, q]
+        rest *= scale
+        losses.append(np.nanmean(np.maximum(level * rest, (level - 1) * rest)))
     return shift, float(np.mean(losses))
 
 

@@ -1,4 +1,4 @@
-"""``titans-ts fit | forecast | info``: the forecaster from a shell, one file in, one file out.
+"""``titans-ts fit | forecast | backtest | info``: the forecaster from a shell, file in, file out.
 
 Standard output holds results and nothing else; progress, tables and errors go to standard error.
 A file that is written appears whole or not at all. Only typer is imported at the start: torch and
@@ -25,6 +25,20 @@ from titans_core.cli import (
     write_texts,
 )
 from titans_core.files import check_apart, check_target
+from titans_ts.cli_backtest import backtest
+from titans_ts.cli_options import (
+    AsJson,
+    Columns,
+    ContextLength,
+    Data,
+    MaxSteps,
+    ModelFile,
+    Network,
+    PredictionLength,
+    Quiet,
+    Seed,
+    TimeColumn,
+)
 from titans_ts.files import (
     FILES,
     choose_columns,
@@ -38,11 +52,6 @@ if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
 app = make_app("Forecast multivariate time series, and go on learning from new rows.")
-
-DATA_HELP = f"A file ({', '.join(FILES)}), or the name of a data set, such as seattle-weather."
-
-ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File that `fit` wrote.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
 
 
 @app.callback()
@@ -60,19 +69,17 @@ def main(
 @app.command()
 @user_errors("titans-ts")
 def fit(
-    data: Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)],
+    data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
-    time_column: Annotated[
-        str | None, typer.Option(help="The times, if not the only dates.")
-    ] = None,
-    columns: Annotated[str | None, typer.Option(help="Channels, as in a,b; else all.")] = None,
-    prediction_length: Annotated[int, typer.Option(min=1, help="Rows to forecast.")] = 24,
-    context_length: Annotated[int, typer.Option(min=2, help="Rows of look-back.")] = 96,
+    time_column: TimeColumn = None,
+    columns: Columns = None,
+    prediction_length: PredictionLength = 24,
+    context_length: ContextLength = 96,
     validation_size: Annotated[float, typer.Option(help="Last part, a share or rows.")] = 0.2,
-    network: Annotated[bool, typer.Option(help="Train a network, or linear only.")] = True,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Training steps, at most.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")] = 0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")] = False,
+    network: Network = True,
+    max_steps: MaxSteps = None,
+    seed: Seed = 0,
+    quiet: Quiet = False,
 ) -> None:
     """Learn from a table of rows in time order; write a model."""
     if max_steps is not None and not network:
@@ -145,6 +152,9 @@ def forecast(
         forecaster.save(save)
 
 
+app.command()(user_errors("titans-ts")(backtest))
+
+
 @app.command()
 @user_errors("titans-ts")
 def info(model: ModelFile, as_json: AsJson = False) -> None:
@@ -187,24 +197,10 @@ def _forecast(
 def _facts(forecaster: TitansForecaster) -> dict[str, Any]:
     """What there is to know about a fitted forecaster, as JSON takes it."""
     from titans_core import __version__
+    from titans_ts.describe import fitted_facts
 
-    residual, history = forecaster.model_.residual, forecaster.training_history_
-    standing = forecaster.snapshot()
-    network = None
-    if residual.network is not None:
-        network = {
-            "weights": sum(weight.numel() for weight in residual.network.parameters()),
-            "training_steps": None if history is None else history.steps,
-            "gate_fresh": residual.fresh.gate,
-            "gate_carried": residual.carried.gate,
-            "memory_carried": residual.uses_memory,
-        }
     return {
-        "channels": [str(label) for label in forecaster._layout.columns],
-        "rows_seen": standing.stream.position,
-        "last_time": standing.last_time,
-        "linear_part": "per channel" if standing.stream.linear.per_channel else "shared",
-        "network": network,
+        **fitted_facts(forecaster),
         "parameters": {
             name: asdict(value) if name in ("backbone", "training") and value else value
             for name, value in forecaster.get_params().items()

@@ -43,7 +43,7 @@ def rolling_forecasts(
     """
     forecasts = []
     for origin in range(first, len(y) - forecaster.prediction_length + 1):
-        context = y[origin - forecaster.context_length : origin] if learn is None else None
+        context = y[origin - forecaster.context_length_ : origin] if learn is None else None
         if learn is not None and origin > first:
             forecaster.update(y[origin - 1 : origin], learn=learn)
         if levels is None:

@@ -5,34 +5,34 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
 from titans_core import BackboneConfig, parameters
 from titans_core.training_config import TrainingConfig
+from titans_ts.fitting import fit_panel
 from titans_ts.frames import (
     Layout,
-    advance_time,
+    Panel,
+    Roles,
     check_follows,
     check_same_columns,
-    read_table,
+    read_panel,
+    write_intervals,
+    write_paths,
     write_point,
     write_quantiles,
 )
-from titans_ts.linear import choose_linear, refit_linear
-from titans_ts.model import Model, Scaler, Snapshot, at_levels
+from titans_ts.model import Snapshot, Standing
 from titans_ts.model_file import load_forecaster, save_forecaster
-from titans_ts.residual import fit_residual
-from titans_ts.settings import (
-    CONSTRAINTS,
-    DEFAULT_BACKBONE,
-    DEFAULT_TRAINING,
-    QUANTILE_LEVELS,
-    is_count,
-)
-from titans_ts.windows import Array, PatchClock
+from titans_ts.outlook import Outlook, at_levels
+from titans_ts.question import Ahead, ask_context, ask_streams
+from titans_ts.settings import CONSTRAINTS, QUANTILE_LEVELS, is_count
+from titans_ts.windows import Array
+
+if TYPE_CHECKING:
+    from titans_ts.backtest_result import BacktestResult
 
 
 class TitansForecaster:
@@ -45,8 +45,9 @@ class TitansForecaster:
     ----------
     prediction_length : int
         Rows to forecast.
-    context_length : int
-        Rows of look-back.
+    context_length : int or "auto"
+        Rows of look-back, the longest: validation mixes shorter ones in. "auto" chooses the
+        longest, too, from a quarter of the training rows down.
     quantile_levels : sequence of float
         Levels to learn, ascending in (0, 1), 0.5 among them.
     validation_size : float or int
@@ -63,7 +64,11 @@ class TitansForecaster:
         How the network is trained; None takes at most 300 steps, with early stopping. Its ``seed``
         gives way to ``random_state``.
     time_column : str, optional
-        Time column of a polars frame; None finds it.
+        Time column of a table; None finds it. (Wide pandas tables have the times in the index.)
+    id_column : str
+        Column that tells the series of a long table apart; a table that has it is a long one.
+    target_columns : sequence of str, optional
+        Channels to forecast. None takes "y" of a long table that has it, else every numeric column.
     random_state : int
         Seed of weights and batches. The same seed gives the same model on the same machine.
     progress : bool
@@ -73,6 +78,8 @@ class TitansForecaster:
     ----------
     model_ : Model
         What ``fit`` learned.
+    context_length_ : int
+        Rows of look-back in use: at most ``context_length``.
     training_history_ : TrainingHistory or None
         Losses of the network's training.
     n_features_in_ : int
@@ -96,7 +103,7 @@ class TitansForecaster:
     def __init__(
         self,
         prediction_length: int = 24,
-        context_length: int = 96,
+        context_length: int | Literal["auto"] = "auto",
         *,
         quantile_levels: Sequence[float] = QUANTILE_LEVELS,
         validation_size: float = 0.2,
@@ -106,6 +113,8 @@ class TitansForecaster:
         backbone: BackboneConfig | None = None,
         training: TrainingConfig | None = None,
         time_column: str | None = None,
+        id_column: str = "unique_id",
+        target_columns: Sequence[str | int] | None = None,
         random_state: int = 0,
         progress: bool = True,
     ) -> None:
@@ -119,6 +128,8 @@ class TitansForecaster:
         self.backbone = backbone
         self.training = training
         self.time_column = time_column
+        self.id_column = id_column
+        self.target_columns = target_columns
         self.random_state = random_state
         self.progress = progress
 
@@ -141,25 +152,27 @@ class TitansForecaster:
         return Tags(
             estimator_type=None,
             target_tags=TargetTags(required=False),
-            input_tags=InputTags(),
+            input_tags=InputTags(allow_nan=True),
         )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
     def fit(self, y: Any, X: Any = None) -> TitansForecaster:
-        """Learn from a series, and stand at its end.
+        """Learn from a series or a panel of them, and stand at the end of each.
 
-        The last ``validation_size`` rows choose: penalties, shared or per-channel linear part,
-        training step, how much of the network is let in, and the calibration of the quantiles.
+        The last ``validation_size`` rows of each series choose: penalties, look-backs, shared or
+        per-channel linear parts, training step, how much of the network is let in, and the
+        calibration of the quantiles.
 
         Parameters
         ----------
-        y : array, Series or data frame
-            Rows in time order: numpy ``(T,)`` or ``(T, C)``; pandas Series or wide DataFrame with
-            a DatetimeIndex or RangeIndex; polars wide DataFrame with a time column. No missing
-            values. A channel that is constant in the training rows is forecast to stay at its
-            last value, and nothing is learned from it.
+        y : array, list of arrays, Series or table
+            Arrays ``(T,)``, ``(T, C)``, a panel ``(N, T, C)`` or a list of arrays of any lengths.
+            Tables of pandas, polars (lazy ones, too) or pyarrow: wide, a row per time and a column
+            per channel, or long, a row per series and time in any order. Values may be missing:
+            such rows teach nothing. A channel that is constant in the training rows is forecast to
+            stay at its last value, and nothing is learned from it.
         X : ignored
             For scikit-learn's tools, which pass two arguments to every ``fit``. Anything but None
             is warned of.
@@ -180,38 +193,7 @@ class TitansForecaster:
                 "together belong into y.",
                 stacklevel=2,
             )
-        table = read_table(y, time_column=self.time_column)
-        n_train = self._training_rows(len(table.values))
-        scaler = Scaler.fit(table.values[:n_train])
-        scaler.check(table.values, "y")
-        z = scaler.apply(table.values)
-        lengths = (self.context_length, self.prediction_length)
-        linear, choice = choose_linear(z, n_train, *lengths)
-        clock = PatchClock(self.context_length, min(self.patch_length, self.context_length))
-        levels = np.asarray(self.quantile_levels, dtype=float)
-        training = DEFAULT_TRAINING if self.training is None else self.training
-        residual, history = fit_residual(
-            z,
-            n_train,
-            linear,
-            levels,
-            clock=clock,
-            backbone=(self.backbone or DEFAULT_BACKBONE) if self.use_network else None,
-            training=replace(training, seed=int(self.random_state)),
-            progress=self.progress,
-        )
-        if self.refit:
-            linear = refit_linear(z, choice, *lengths)
-        model = Model(scaler, residual, clock, levels)
-        stream = model.begin(table.values, linear)
-        # Nothing is assigned before all is there: an interrupted fit leaves the last one whole.
-        self.model_, self._stream = model, stream
-        self.training_history_ = history
-        self.n_features_in_ = table.values.shape[1]
-        self._layout: Layout = table.layout
-        self._last_time = table.last_time
-        self._fitted_params = self.get_params()
-        return self
+        return self._fit_panel(read_panel(y, self._roles()))
 
     def predict(self, prediction_length: int | None = None, context: Any = None) -> Any:
         """Forecast the rows after the last one seen: the point forecast, made for squared error.
@@ -219,24 +201,26 @@ class TitansForecaster:
         Parameters
         ----------
         prediction_length : int, optional
-            Rows to forecast, at most the fitted ``prediction_length``; None takes that.
-        context : array, Series or data frame, optional
-            Forecast what follows these rows instead (at least ``context_length``; what comes
-            before the last ``context_length`` is read into a memory that begins with it). The
-            stream is left alone.
+            Rows to forecast; None takes the fitted ``prediction_length``. Beyond that a forecast
+            rolls on, its own rows as context, with a warning.
+        context : array, list of arrays, Series or table, optional
+            Forecast what follows these rows instead (at least ``context_length_`` of each series;
+            what comes before the last of these is read into a memory that begins with it). The
+            streams are left alone. A series that was not fitted, by its id in a long table, is
+            scaled by its context.
 
         Returns
         -------
-        array, Series or data frame
+        array, list of arrays, Series or table
             Of the kind, names and time axis of the rows it follows.
 
         Raises
         ------
         NotFittedError, ValueError, TypeError
-            Not fitted; a length that was not fitted; a context that is too short or does not fit.
+            Not fitted; a length that is none; a context that is too short or does not fit.
         """
-        layout, last_time, (point, _) = self._forecast(prediction_length, context)
-        return write_point(layout, last_time, point)
+        ahead = self._look_ahead(prediction_length, context)
+        return write_point(ahead.layout, ahead.ends, ahead.in_units(lambda outlook: outlook.point))
 
     def predict_quantiles(
         self,
@@ -258,11 +242,12 @@ class TitansForecaster:
 
         Returns
         -------
-        array or data frame
-            numpy ``(P, C, Q)``, or ``(P, Q)`` for a one-dimensional series; pandas with columns
-            (channel, level), or the levels for a Series; polars with columns ``channel_qlevel``.
+        array, list of arrays or table
+            numpy ``(P, C, Q)``, or ``(P, Q)`` for a one-dimensional series; wide pandas with
+            columns (channel, level), or the levels for a Series; other tables with columns
+            ``channel_qlevel``.
         """
-        layout, last_time, (_, quantiles) = self._forecast(prediction_length, context)
+        ahead = self._look_ahead(prediction_length, context)
         known = self.model_.levels
         wanted: Array = known if levels is None else np.asarray(levels, dtype=float).reshape(-1)
         rounding = 1e-6  # levels may have been given in float32
@@ -272,20 +257,100 @@ class TitansForecaster:
                 f"levels must lie within the fitted quantile_levels [{known[0]:g}, {known[-1]:g}]; "
                 f"got {outside.tolist()}. Fit with wider quantile_levels for more."
             )
-        quantiles = at_levels(quantiles, known, wanted.clip(known[0], known[-1]))
-        return write_quantiles(layout, last_time, quantiles, wanted.tolist())
+        inside = wanted.clip(known[0], known[-1])
+        values = at_levels(ahead.in_units(lambda o: o.quantiles), known, inside)
+        return write_quantiles(ahead.layout, ahead.ends, values, wanted.tolist())
+
+    def predict_interval(
+        self,
+        coverage: float | Sequence[float] = 0.9,
+        prediction_length: int | None = None,
+        context: Any = None,
+    ) -> Any:
+        """Forecast intervals that hold each value with this probability, by split conformal.
+
+        Around the point forecast, as wide as its errors on validation were, step by step, per scale
+        of the window. That covers as promised while errors stay of their kind (exchangeable);
+        validation has also chosen the model, and its windows overlap, so take it as an estimate.
+
+        Parameters
+        ----------
+        coverage : float or sequence of float
+            In (0, 1).
+        prediction_length, context
+            As in ``predict``.
+
+        Returns
+        -------
+        array, list of arrays or table
+            numpy ``(P, C, K, 2)``, lower before upper, without the axes that a one-dimensional
+            series lacks; wide pandas with columns (channel, coverage, bound); long tables with
+            ``y_lo90`` and ``y_hi90``, other wide ones with ``y_lower90`` and ``y_upper90``.
+
+        Raises
+        ------
+        ValueError
+            A coverage is not in (0, 1), or higher than the validation windows vouch for.
+        """
+        ahead = self._look_ahead(prediction_length, context)
+        wanted = np.asarray(coverage, dtype=float).reshape(-1)
+        if not len(wanted) or not ((wanted > 0) & (wanted < 1)).all():
+            raise ValueError(f"coverage must be in (0, 1); got {coverage!r}.")
+
+        def bounds(outlook: Outlook) -> Array:
+            lower, upper = zip(*(outlook.interval(c) for c in wanted), strict=True)
+            return np.stack([*lower, *upper], axis=1)
+
+        lower, upper = np.split(ahead.in_units(bounds), 2, axis=-1)
+        return write_intervals(ahead.layout, ahead.ends, lower, upper, wanted.tolist())
+
+    def sample_paths(
+        self,
+        n_paths: int = 100,
+        prediction_length: int | None = None,
+        context: Any = None,
+        *,
+        random_state: int = 0,
+    ) -> Any:
+        """Draw ways in which the series may go on, each of them a whole path.
+
+        Step by step they have the distribution of ``predict_quantiles``; across steps, and across
+        the channels of a table, they go together as errors did at some validation origin.
+
+        Parameters
+        ----------
+        n_paths : int
+        prediction_length, context
+            As in ``predict``.
+        random_state : int
+            The same seed draws the same paths.
+
+        Returns
+        -------
+        array, list of arrays or table
+            numpy ``(S, P, C)``, or ``(S, P)``; wide pandas with an index (path, time); other tables
+            with a column ``path``.
+        """
+        if not is_count(n_paths):
+            raise ValueError(f"n_paths must be an int >= 1; got {n_paths!r}.")
+        ahead = self._look_ahead(prediction_length, context)
+        values = ahead.in_units(
+            lambda o: o.paths(int(n_paths), np.random.default_rng(random_state))
+        )
+        return write_paths(ahead.layout, ahead.ends, values.transpose(0, 3, 1, 2))
 
     def update(self, y_new: Any, learn: bool = True) -> TitansForecaster:
         """Take in the rows that follow: move the forecast origin, and learn from them.
 
         The memory reads them, and the linear part learns by recursive least squares from every
         window whose last target row is now known, never from others. Row by row or all at once
-        gives bitwise the same forecaster.
+        gives bitwise the same forecaster; rows of several series are taken in turn.
 
         Parameters
         ----------
-        y_new : array, Series or data frame
-            New rows, of the kind and columns that ``fit`` got.
+        y_new : array, list of arrays, Series or table
+            New rows, of the kind and columns that ``fit`` got; of a long table, of any of its
+            series. Values may be missing, as may rows.
         learn : bool
             False only moves the origin: what would be learned from these rows is passed over.
 
@@ -296,24 +361,19 @@ class TitansForecaster:
         Raises
         ------
         ValueError, TypeError
-            The rows do not follow or do not fit; the stream has not moved then.
+            The rows do not follow or do not fit; the streams have not moved then.
         """
         self._check_fitted("update")
-        table = read_table(y_new, name="y_new", layout=self._layout)
-        table = check_follows(self._layout, self._last_time, table, "y_new")
-        self.model_.scaler.check(table.values, "y_new")
-        last_time = advance_time(self._layout, self._last_time, len(table.values))
-        stream = self._stream.copy()  # so that an interrupted update has not begun
-        self.model_.observe(stream, table.values, learn=learn)
-        self._stream, self._last_time = stream, last_time
-        return self
+        panel = read_panel(y_new, name="y_new", layout=self._layout)
+        panel = check_follows(self._layout, self._standing.ends, panel, "y_new")
+        return self._update_panel(panel, learn=learn)
 
     partial_fit = update
 
     def snapshot(self) -> Snapshot:
-        """Keep where the stream stands: origin, memory, linear part."""
+        """Keep where the streams stand: origins, memories, linear part."""
         self._check_fitted("snapshot")
-        return Snapshot(self._stream.copy(), self._last_time, self.model_)
+        return Snapshot(self._standing.copy(), self.model_)
 
     def restore(self, snapshot: Snapshot) -> TitansForecaster:
         """Go back to where ``snapshot`` was taken, bit for bit; it can be used again.
@@ -329,17 +389,17 @@ class TitansForecaster:
                 "snapshot must come from snapshot() of this forecaster since its last fit; got one "
                 "of another, or no snapshot at all. Use save() and load() across fits."
             )
-        self._stream, self._last_time = snapshot.stream.copy(), snapshot.last_time
+        self._standing = snapshot.standing.copy()
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write model and stream to one file (safetensors with a JSON header, no pickle)."""
+        """Write model and streams to one file (safetensors with a JSON header, no pickle)."""
         self._check_fitted("save")
         save_forecaster(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> TitansForecaster:
-        """Read what ``save`` wrote; the stream goes on bit for bit.
+        """Read what ``save`` wrote; the streams go on bit for bit.
 
         Raises
         ------
@@ -350,50 +410,132 @@ class TitansForecaster:
         load_forecaster(forecaster, path)
         return forecaster
 
-    def _forecast(
-        self, prediction_length: int | None, context: Any
-    ) -> tuple[Layout, Any, tuple[Array, Array]]:
-        self._check_fitted("predict")
-        longest = self._stream.linear.weights.shape[2]
-        rows = longest if prediction_length is None else prediction_length
-        if not is_count(rows) or rows > longest:
-            raise ValueError(
-                f"prediction_length must be an int in [1, {longest}], the length that this "
-                f"forecaster was fitted for; got {rows!r}. Fit with a longer one for more."
-            )
-        layout, last_time, stream = self._layout, self._last_time, self._stream
-        if context is not None:
-            table = read_table(context, name="context", layout=layout)
-            table = check_same_columns(layout, table, "context")
-            self.model_.scaler.check(table.values, "context")
-            needed = self.model_.clock.context_length
-            if len(table.values) < needed:
-                raise ValueError(
-                    f"context has {len(table.values)} rows; needs at least context_length = "
-                    f"{needed}. Give more rows, or fit with a shorter context_length."
-                )
-            layout, last_time = table.layout, table.last_time
-            stream = self.model_.begin(table.values, stream.linear)
-        point, quantiles = self.model_.forecast(stream)
-        return layout, last_time, (point[:rows], quantiles[:rows])
+    def backtest(
+        self,
+        y: Any,
+        n_windows: int = 5,
+        step: int | None = None,
+        refit: bool | int | Literal["update"] = False,
+        *,
+        season_length: int | None = None,
+        levels: Sequence[int] | None = None,
+        progress: bool = True,
+    ) -> BacktestResult:
+        """Forecast the last windows of y as it would have been done then; the floors beside.
 
-    def _training_rows(self, rows: int) -> int:
-        """Number of rows before the validation part."""
-        share = self.validation_size
-        validation = (
-            int(share) if is_count(share) else max(round(share * rows), self.prediction_length)
+        A forecaster with these parameters is fitted on the rows before the first cutoff, this one
+        is left alone. At each cutoff nothing is known but the rows before it.
+
+        Parameters
+        ----------
+        y : as in ``fit``
+        n_windows, step : int
+            Number of cutoffs, and rows between them; None takes ``prediction_length``.
+        refit : bool, int or "update"
+            False: later rows are seen, nothing is learned from them. "update": they are learned by
+            ``update``. k: all is fitted again at every k-th cutoff; True is 1.
+        season_length : int, optional
+            Of the seasonal naive floor; None finds it in the training rows.
+        levels : sequence of int, optional
+            Coverages of the intervals in per cent; None takes 80 and 90.
+        progress : bool
+            Show a progress bar on standard error.
+
+        Returns
+        -------
+        BacktestResult
+            ``frame`` is tidy, as ``utilsforecast.evaluation.evaluate`` takes it; ``summary()`` has
+            errors, and the skill over each floor with a confidence interval; ``plot()`` draws.
+        """
+        from titans_ts.backtest import backtest
+
+        parameters.check_params(self, self._parameter_constraints)
+        return backtest(
+            self,
+            read_panel(y, self._roles()),
+            n_windows=n_windows,
+            step=step,
+            refit=refit,
+            season_length=season_length,
+            levels=levels,
+            progress=progress,
         )
-        train = rows - validation
-        needed = self.context_length + self.prediction_length
-        if validation < self.prediction_length or train < needed:
-            raise ValueError(
-                f"y has {rows} rows (n_samples={rows}), split into {max(train, 0)} for training "
-                f"and {validation} for validation (validation_size={self.validation_size}); "
-                f"training needs at least context_length + prediction_length = {needed} and "
-                f"validation prediction_length = {self.prediction_length}. Give more rows, shorten "
-                "context_length or prediction_length, or change validation_size."
+
+    def _repr_html_(self) -> str:
+        from titans_ts.describe import describe_html
+
+        return describe_html(self)
+
+    def _roles(self) -> Roles:
+        columns = None if self.target_columns is None else tuple(self.target_columns)
+        return Roles(time_column=self.time_column, id_column=self.id_column, target_columns=columns)
+
+    def _fit_panel(self, panel: Panel) -> TitansForecaster:
+        fitted = fit_panel(panel, self)
+        # Nothing is assigned before all is there: an interrupted fit leaves the last one whole.
+        self.model_ = fitted.model
+        self._standing = Standing(
+            fitted.linear,
+            {each.key: stream for each, stream in zip(panel.series, fitted.streams, strict=True)},
+            dict(panel.ends),
+        )
+        self.training_history_ = fitted.history
+        self.context_length_ = fitted.linear.context_length
+        self.n_features_in_ = panel.series[0].values.shape[1]
+        self._layout: Layout = panel.layout
+        self._fitted_params = self.get_params()
+        return self
+
+    def _update_panel(self, panel: Panel, *, learn: bool) -> TitansForecaster:
+        standing = self._standing.copy()  # so that an interrupted update has not begun
+        scalers = dict(zip(standing.streams, self.model_.scalers, strict=True))
+        for each in panel.series:
+            scalers[each.key].check(each.values, "y_new")
+        for t in range(max(len(each.values) for each in panel.series)):
+            for each in panel.series:
+                if t < len(each.values):
+                    self.model_.observe(
+                        standing.streams[each.key],
+                        scalers[each.key],
+                        each.values[t : t + 1],
+                        standing.linear,
+                        learn=learn,
+                    )
+        standing.ends |= {each.key: each.last_time for each in panel.series if len(each.values)}
+        self._standing = standing
+        return self
+
+    def _forecast_all(self) -> tuple[Array, Array]:
+        """Point (N, P, C) and quantiles (N, P, C, Q) of all series, in the order of the fit."""
+        asked = ask_streams(self._standing, self.model_)
+        rows = self._standing.linear.prediction_length
+        streams = [each.stream for each in asked]
+        outlooks = self.model_.look_ahead(streams, self._standing.linear, rows)
+        ahead = Ahead(self._layout, asked, outlooks)
+        return ahead.in_units(lambda o: o.point), ahead.in_units(lambda o: o.quantiles)
+
+    def _look_ahead(self, prediction_length: int | None, context: Any) -> Ahead:
+        self._check_fitted("predict")
+        longest = self._standing.linear.prediction_length
+        rows = longest if prediction_length is None else prediction_length
+        if not is_count(rows):
+            raise ValueError(f"prediction_length must be an int >= 1; got {rows!r}.")
+        if rows > longest:
+            warnings.warn(
+                f"prediction_length = {rows} is beyond the {longest} rows fitted for: the forecast "
+                "rolls on from its own rows. Fit with a longer one for better.",
+                UserWarning,
+                stacklevel=3,
             )
-        return train
+        if context is None:
+            layout, asked = self._layout, ask_streams(self._standing, self.model_)
+        else:
+            panel = read_panel(context, name="context", layout=self._layout)
+            panel = check_same_columns(self._layout, panel, "context")
+            layout, asked = panel.layout, ask_context(self._standing, self.model_, panel)
+        streams = [each.stream for each in asked]
+        outlooks = self.model_.look_ahead(streams, self._standing.linear, int(rows))
+        return Ahead(layout, asked, outlooks)
 
     def _check_fitted(self, method: str) -> None:
         if not hasattr(self, "model_"):

@@ -2,105 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from titans_core import BackboneState
+from titans_core.state import join_states
 from titans_ts.adaptation import Stream
-from titans_ts.admission import Residual, median_index
+from titans_ts.admission import Admission, Residual, median_index
+from titans_ts.channels import fill_forward
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
+from titans_ts.outlook import Block, Outlook
+from titans_ts.scaler import Scaler
 from titans_ts.windows import Array, PatchClock, normalise
 
-# Of the channel's standard deviation: what lies further out cannot be squared safely any more.
-# (What lies further out than `linear.FARTHEST` is seen, but not learned.)
-LARGEST = 1e50
-
-
-@dataclass(frozen=True)
-class Scaler:
-    """Z-scores by the training rows, of the channels that are learned.
-
-    Parameters
-    ----------
-    learned : boolean ndarray of shape (C,)
-        False for channels that were constant: they are forecast to stay at their last value, and
-        nothing is learned from them. (Of an entirely constant series the first one is kept.)
-    level, scale : ndarray of shape (C',)
-        Mean and standard deviation of the learned channels.
-    """
-
-    learned: np.ndarray
-    level: Array
-    scale: Array
-
-    @classmethod
-    def fit(cls, y: Array) -> Scaler:
-        """Learn from training rows ``(T, C)``.
-
-        Raises
-        ------
-        ValueError
-            A channel's values are so large that their squares overflow.
-        """
-        with np.errstate(over="ignore", invalid="ignore"):
-            level, scale = y.mean(axis=0), y.std(axis=0)
-        overflown = np.flatnonzero(~np.isfinite(scale))
-        if len(overflown):
-            raise ValueError(
-                f"channel {overflown[0]} holds values too large to be squared in float64 (up to "
-                f"{np.abs(y[:, overflown[0]]).max():.3g}); divide it by a power of ten."
-            )
-        # Neither rounding errors nor a spread whose square underflows are variation.
-        largest = np.abs(y).max(axis=0)
-        varies = (np.ptp(y, axis=0) > 1e-12 * largest) & (scale > 1e-150)
-        learned = varies if varies.any() else np.arange(len(varies)) == 0
-        return cls(learned, level[learned], np.where(varies, scale, 1.0)[learned])
-
-    def check(self, y: Array, name: str) -> None:
-        """Refuse rows so far out that nothing could be computed from them any more.
-
-        Raises
-        ------
-        ValueError
-            Naming the first row and channel.
-        """
-        with np.errstate(over="ignore"):
-            far = np.argwhere(~(np.abs(self.apply(y)) < LARGEST))
-        if len(far):
-            row, channel = far[0][0], np.flatnonzero(self.learned)[far[0][1]]
-            raise ValueError(
-                f"{name} holds {y[row, channel]:.3g} at row {row} of channel {channel}, more than "
-                f"{LARGEST:g} standard deviations of the training rows; correct or drop it."
-            )
-
-    def apply(self, y: Array) -> Array:
-        """Original units to z-scores: ``(..., C) -> (..., C')``."""
-        return (y[..., self.learned] - self.level) / self.scale
-
-    def undo(self, z: Array, last: Array) -> Array:
-        """Z-scores ``(..., C')`` to original units ``(..., C)``; ``last`` (C,) fills the others."""
-        y = np.broadcast_to(last, (*z.shape[:-1], len(last))).copy()
-        y[..., self.learned] = z * self.scale + self.level
-        return y
+_WINDOWS_AT_ONCE = 1024  # that the network forecasts
 
 
 @dataclass(frozen=True)
 class Model:
-    """The parts of a fitted forecaster that do not move with the stream.
+    """The parts of a fitted forecaster that do not move with its streams.
 
     Parameters
     ----------
-    scaler : Scaler
+    scalers : list of Scaler
+        Of each series.
     residual : Residual
     clock : PatchClock
     levels : ndarray of shape (Q,)
         The quantile levels, ascending.
     """
 
-    scaler: Scaler
+    scalers: list[Scaler]
     residual: Residual
     clock: PatchClock
     levels: Array
@@ -110,57 +47,131 @@ class Model:
         """The network, if its carried memory is used: else there is no memory to keep."""
         return self.residual.network if self.residual.uses_memory else None
 
-    def begin(self, y: Array, linear: LinearPart) -> Stream:
+    def begin(self, y: Array, linear: LinearPart, scaler: Scaler, channel: np.ndarray) -> Stream:
         """A stream that has seen the rows of y ``(T, C)``."""
-        return Stream.begin(self.scaler.apply(y), y[-1], linear, self.memory_network, self.clock)
+        last = fill_forward(y)[-1]
+        network = self.memory_network
+        return Stream.begin(scaler.apply(y), last, channel, linear, network, self.clock)
 
-    def observe(self, stream: Stream, y: Array, *, learn: bool) -> None:
+    def channels_of(self, series: int) -> np.ndarray:
+        """The channels of the fit that belong to a series."""
+        ends = np.cumsum([scaler.learned.sum() for scaler in self.scalers])
+        return np.arange(ends[series] - self.scalers[series].learned.sum(), ends[series])
+
+    def observe(
+        self, stream: Stream, scaler: Scaler, y: Array, linear: LinearPart, *, learn: bool
+    ) -> None:
         """Move the stream over the rows of y ``(n, C)``."""
-        z = self.scaler.apply(y)
-        stream.observe(z, y[-1], self.memory_network, self.clock, learn=learn)
+        last = fill_forward(y, stream.last)[-1]
+        stream.observe(scaler.apply(y), last, linear, self.memory_network, self.clock, learn=learn)
 
-    def forecast(self, stream: Stream) -> tuple[Array, Array]:
-        """Forecast from where the stream stands.
+    def look_ahead(self, streams: Sequence[Stream], linear: LinearPart, rows: int) -> list[Outlook]:
+        """Forecast from where the streams stand: an outlook each, with the channels learned."""
+        outlooks: list[Outlook | None] = [None] * len(streams)
+        for members in _alike(streams):
+            together = [streams[i] for i in members]
+            whole, admission = self._look_ahead(together, linear, rows)
+            ends = np.cumsum([len(stream.channel) for stream in together])
+            for i, stream, end in zip(members, together, ends, strict=True):
+                mine = slice(end - len(stream.channel), end)
+                errors = admission.errors
+                if errors.shape[1] > 1:
+                    errors = errors[:, stream.channel]
+                blocks = [Block(b.point[mine], b.quantiles[mine], b.scale[mine]) for b in whole]
+                outlooks[i] = Outlook(blocks, self.levels, errors, rows)
+        return [outlook for outlook in outlooks if outlook is not None]
 
-        Returns
-        -------
-        point : ndarray of shape (P, C)
-        quantiles : ndarray of shape (P, C, Q)
-            At ``levels``, not decreasing.
-        """
-        residual, context = self.residual, stream.context
-        admission = residual.fresh if stream.memory is None else residual.carried
-        linear = stream.linear.predict(context)[:, None]  # (C', 1, P)
-        window, scale = normalise(context)
+    def _look_ahead(
+        self, streams: Sequence[Stream], linear: LinearPart, rows: int
+    ) -> tuple[list[Block], Admission]:
+        """Block by block: what streams that stand alike forecast."""
+        memory = None
+        if streams[0].memory is not None:
+            memory = join_states([s.memory for s in streams if s.memory is not None])
+        admission = self.residual.fresh if memory is None else self.residual.carried
+        channel = np.concatenate([stream.channel for stream in streams])
+        length = linear.context_length
+        context = np.concatenate([stream.context[:, -length:] for stream in streams])
+        blocks = []
+        for _ in range(-(-rows // linear.prediction_length)):
+            blocks.append(self._forecast(context, channel, memory, linear, admission))
+            context = np.concatenate([context, blocks[-1].point], axis=1)[:, -length:]
+        return blocks, admission
+
+    def _forecast(
+        self,
+        context: Array,
+        channel: np.ndarray,
+        memory: BackboneState | None,
+        linear: LinearPart,
+        admission: Admission,
+    ) -> Block:
+        """One prediction length ahead of windows ``(K, L)``."""
+        residual = self.residual
+        ahead = linear.predict(context, channel)[:, None]  # (K, 1, P)
+        window, scale = normalise(context[:, -self.clock.context_length :])
         answer = np.zeros((1, len(self.levels), 1))
         if residual.network is not None and admission.uses_network:
-            channel = torch.arange(len(window))
-            with torch.no_grad():
-                said = residual.network(torch.from_numpy(window).float(), channel, stream.memory)
-            answer = said.double().numpy()  # (C', Q, P)
-        correction = admission.gate * answer[:, median_index(self.levels), None]
+            answer = self._ask(residual.network, window, channel, memory)  # (K, Q, P)
+        gate, shift = (_of_channels(x, channel) for x in (admission.gate, admission.shift))
+        correction = gate[:, None, None] * answer[:, median_index(self.levels), None]
         levels = answer if admission.learned_levels else correction + residual.spread
-        levels = levels + admission.shift[..., None]
-        point = linear + scale[..., None] * correction
+        levels = levels + shift[..., None]
+        point = ahead + scale[..., None] * correction
         # Levels are calibrated one by one; sorting repairs those that came to cross.
-        quantiles = np.sort(linear + scale[..., None] * levels, axis=1)
-        in_units = self.scaler.undo(quantiles.transpose(2, 1, 0), stream.last)
-        return self.scaler.undo(point[:, 0].T, stream.last), in_units.transpose(0, 2, 1)
+        quantiles = np.sort(ahead + scale[..., None] * levels, axis=1)
+        return Block(point[:, 0], quantiles, scale)
+
+    @staticmethod
+    def _ask(
+        network: ForecastNetwork, window: Array, channel: np.ndarray, memory: BackboneState | None
+    ) -> Array:
+        # A joined memory is not cut up again; without one the windows may be as many as they like.
+        pieces = 1 if memory is not None else -(-len(window) // _WINDOWS_AT_ONCE)
+        answers = []
+        for rows in np.array_split(np.arange(len(window)), pieces):
+            x = torch.from_numpy(window[rows]).float()
+            with torch.no_grad():
+                answers.append(network(x, torch.from_numpy(channel[rows]), memory).double().numpy())
+        return np.concatenate(answers)
+
+
+def _of_channels(values: Array, channel: np.ndarray) -> Array:
+    """Those of each channel, if each has its own; of one that was not fitted the mean."""
+    if len(values) == 1:
+        return np.broadcast_to(values, (len(channel), *values.shape[1:]))
+    unknown = (channel < 0).reshape(-1, *[1] * (values.ndim - 1))
+    return np.where(unknown, values.mean(axis=0), values[channel])
+
+
+def _alike(streams: Sequence[Stream]) -> Iterator[list[int]]:
+    """Positions of streams that have written equally many patches: they are forecast together."""
+    groups: dict[Any, list[int]] = {}
+    for i, stream in enumerate(streams):
+        groups.setdefault(None if stream.memory is None else stream.patches, []).append(i)
+    yield from groups.values()
+
+
+@dataclass
+class Standing:
+    """Where the streams stand: everything of a fitted forecaster that moves as rows arrive.
+
+    ``streams`` and ``ends``, the last time seen of each, are by the key of the series.
+    """
+
+    linear: LinearPart
+    streams: dict[Any, Stream]
+    ends: dict[Any, Any]
+
+    def copy(self) -> Standing:
+        """An independent copy."""
+        streams = {key: stream.copy() for key, stream in self.streams.items()}
+        return Standing(self.linear.copy(), streams, dict(self.ends))
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where a stream stood: made by ``snapshot()``, taken back by ``restore()``."""
+    """Where the streams stood: made by ``snapshot()``, taken back by ``restore()``."""
 
-    stream: Stream
-    last_time: Any
+    standing: Standing
     model: Model
-
-
-def at_levels(quantiles: Array, known: Array, wanted: Array) -> Array:
-    """Interpolate ``(P, C, Q)`` between known levels, linearly in the level."""
-    if len(known) == 1:
-        return quantiles[..., np.zeros(len(wanted), dtype=int)]
-    right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
-    share = (wanted - known[right - 1]) / (known[right] - known[right - 1])
-    return quantiles[..., right - 1] * (1 - share) + quantiles[..., right] * share

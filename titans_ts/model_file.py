@@ -16,21 +16,23 @@ from titans_ts.adaptation import Stream
 from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.frames import Layout
 from titans_ts.linear import LinearPart
-from titans_ts.model import Model, Scaler
+from titans_ts.model import Model, Standing
 from titans_ts.network import ForecastNetwork
+from titans_ts.scaler import Scaler
 from titans_ts.windows import PatchClock
 
 if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
 KIND = "TitansForecaster"
-LAYOUT_VERSION = 1  # of the tree below; one more whenever a field changes its name or meaning
+LAYOUT_VERSION = 2  # of the tree below; one more whenever a field changes its name or meaning
 
 
 def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
     """Write a fitted forecaster to one file."""
-    model, stream, history = forecaster.model_, forecaster._stream, forecaster.training_history_
-    network = model.residual.network
+    model, standing = forecaster.model_, forecaster._standing
+    history = forecaster.training_history_
+    network, linear = model.residual.network, standing.linear
     params = dict(forecaster._fitted_params)
     params["quantile_levels"] = tuple(float(level) for level in params["quantile_levels"])
     for name in ("backbone", "training"):
@@ -39,10 +41,9 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         "layout_version": LAYOUT_VERSION,
         "params": params,
         "layout": forecaster._layout.to_dict(),
-        "last_time": forecaster._last_time,
         "history": None if history is None else asdict(history),
         "levels": model.levels,
-        "scaler": vars(model.scaler),
+        "scalers": [vars(scaler) for scaler in model.scalers],
         "clock": asdict(model.clock),
         "residual": {
             "spread": model.residual.spread,
@@ -51,15 +52,14 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
             "backbone": None if network is None else asdict(network.backbone.config),
             "network": None if network is None else dict(network.state_dict()),
         },
-        "stream": {
-            "linear": vars(stream.linear),
-            "recent": stream.recent,
-            "capacity": stream.capacity,
-            "last": stream.last,
-            "position": stream.position,
-            "patches": stream.patches,
-            "memory": None if stream.memory is None else state_to_dict(stream.memory),
-        },
+        "linear": {name: list(value) for name, value in vars(linear).items()},
+        "keys": list(standing.streams),
+        "ends": list(standing.ends.values()),
+        "streams": [
+            vars(stream)
+            | {"memory": None if stream.memory is None else state_to_dict(stream.memory)}
+            for stream in standing.streams.values()
+        ],
     }
     save_tree(path, tree, kind=KIND)
 
@@ -76,25 +76,31 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     forecaster.set_params(**params)
     forecaster._fitted_params = forecaster.get_params()
     forecaster._layout = Layout.from_dict(tree["layout"])
-    forecaster._last_time = tree["last_time"]
     history = tree["history"]
     forecaster.training_history_ = None if history is None else TrainingHistory(**history)
 
-    linear = LinearPart(**tree["stream"].pop("linear"))
-    memory = tree["stream"].pop("memory")
-    forecaster._stream = Stream(
-        linear=linear,
-        memory=None if memory is None else state_from_dict(memory),
-        **tree["stream"],
+    linear = LinearPart(**{name: list(value) for name, value in tree["linear"].items()})
+    streams = [
+        Stream(
+            **stored
+            | {"memory": None if stored["memory"] is None else state_from_dict(stored["memory"])}
+        )
+        for stored in tree["streams"]
+    ]
+    forecaster._standing = Standing(
+        linear,
+        dict(zip(tree["keys"], streams, strict=True)),
+        dict(zip(tree["keys"], tree["ends"], strict=True)),
     )
-    scaler, clock = Scaler(**tree["scaler"]), PatchClock(**tree["clock"])
+    scalers = [Scaler(**stored) for stored in tree["scalers"]]
+    clock = PatchClock(**tree["clock"])
     stored = tree["residual"]
     network = None
     if stored["network"] is not None:
         with torch.random.fork_rng(devices=[]):  # its first weights are drawn, then replaced
             network = ForecastNetwork(
                 backbone_from_dict(stored["backbone"]),
-                channels=len(scaler.level),
+                channels=sum(len(scaler.level) for scaler in scalers),
                 context_length=clock.context_length,
                 patch_length=clock.patch_length,
                 median_index=median_index(tree["levels"]),
@@ -105,5 +111,6 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     residual = Residual(
         network, stored["spread"], Admission(**stored["fresh"]), Admission(**stored["carried"])
     )
-    forecaster.model_ = Model(scaler, residual, clock, tree["levels"])
-    forecaster.n_features_in_ = len(scaler.learned)
+    forecaster.model_ = Model(scalers, residual, clock, tree["levels"])
+    forecaster.context_length_ = linear.context_length
+    forecaster.n_features_in_ = len(scalers[0].learned)

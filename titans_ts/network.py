@@ -67,10 +67,17 @@ class ForecastNetwork(nn.Module):
         self.register_buffer("spread", spread)
 
     def remember(
-        self, patches: Tensor, channel: Tensor, state: BackboneState | None = None
+        self,
+        patches: Tensor,
+        channel: Tensor,
+        state: BackboneState | None = None,
+        known: Tensor | None = None,
     ) -> BackboneState:
-        """Read patches ``(N, n, patch_length)`` of channels ``(N,)`` into the memory."""
-        return self.backbone(self._tokens(patches, channel), state)[1]
+        """Read patches ``(N, n, patch_length)`` of channels ``(N,)`` into the memory.
+
+        Those that are not ``known`` (N, n) leave it alone.
+        """
+        return self.backbone(self._tokens(patches, channel), state, known)[1]
 
     def forward(
         self,
@@ -79,6 +86,7 @@ class ForecastNetwork(nn.Module):
         state: BackboneState | None = None,
         *,
         past: Tensor | None = None,
+        known: Tensor | None = None,
     ) -> Tensor:
         """Quantiles of what the linear part leaves.
 
@@ -87,11 +95,13 @@ class ForecastNetwork(nn.Module):
         context : Tensor of shape (N, L)
             Normalised windows.
         channel : Tensor of shape (N,)
-            Their channels.
+            Their channels; -1 for one that was not trained on.
         state : BackboneState, optional
             What the memory holds from before each window.
         past : Tensor of shape (N, n, patch_length), optional
             Patches to read into the memory before the window; n may be 0.
+        known : Tensor of shape (N, n), optional
+            Which of these are to be written.
 
         Returns
         -------
@@ -99,13 +109,13 @@ class ForecastNetwork(nn.Module):
             Not decreasing along Q.
         """
         if past is not None and past.shape[1]:
-            state = self.remember(past, channel, state)
+            state = self.remember(past, channel, state, known)
         context = functional.dropout(context, _INPUT_DROPOUT, self.training)
         patches = context[:, context.shape[1] % self.patch_length :]
         read, _ = self.backbone(
             self._tokens(patches.unflatten(1, (-1, self.patch_length)), channel), state
         )
-        features = torch.cat([context, read[:, -1], self.channel_head(channel)], dim=-1)
+        features = torch.cat([context, read[:, -1], _look_up(self.channel_head, channel)], dim=-1)
         hidden = functional.dropout(
             functional.gelu(self.expand(features)), _HEAD_DROPOUT, self.training
         )
@@ -118,4 +128,10 @@ class ForecastNetwork(nn.Module):
         return median + ladder - ladder[:, self.median_index, None]
 
     def _tokens(self, patches: Tensor, channel: Tensor) -> Tensor:
-        return self.embed(patches) + self.channel(channel)[:, None]
+        return self.embed(patches) + _look_up(self.channel, channel)[:, None]
+
+
+def _look_up(table: nn.Embedding, channel: Tensor) -> Tensor:
+    """Rows of the table; the mean row for a channel of -1, which training did not know."""
+    rows: Tensor = table(channel.clamp(min=0))
+    return torch.where((channel < 0)[:, None], table.weight.mean(dim=0), rows)

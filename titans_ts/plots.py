@@ -60,19 +60,14 @@ def plot_forecast(
     >>> len(plot_forecast(y[:48], fan, levels=[0.1, 0.5, 0.9], actual=y[48:]).axes)
     1
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        cure = 'pip install "titans-stream[plot]"'
-        raise ImportError(f"plot_forecast needs matplotlib: {cure}") from error
-
+    make = figure_class("plot_forecast")
     past = _frame(history, "history")
     fan = _frame(quantiles, "quantiles", past, () if levels is None else levels)
     came = None if actual is None else _frame(actual, "actual", past)
     names = list(past.columns if channels is None else channels)
     if not names or not set(names) <= set(past.columns):
         raise ValueError(f"channels must be among {past.columns.tolist()}; got {names}.")
-    figure = Figure((8, 0.8 + 1.3 * len(names)), layout="constrained") if axes is None else None
+    figure = make((8, 0.8 + 1.3 * len(names)), layout="constrained") if axes is None else None
     panels: Any = axes if figure is None else figure.subplots(len(names), sharex=True)
     panels = np.ravel(panels)
     if len(panels) != len(names):
@@ -88,10 +83,9 @@ def plot_forecast(
 
 
 def _draw(ax: Axes, past: Any, fan: Any, came: Any) -> None:
-    from matplotlib.colors import to_rgb
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
+    from matplotlib.dates import date2num
 
-    zone, dated = getattr(past.index, "tz", None), hasattr(past.index, "tz")
+    dated = hasattr(past.index, "tz")
 
     def lay(rows: Any) -> tuple[Any, Any]:
         """Numbers to draw, joined to the last value known."""
@@ -108,23 +102,69 @@ def _draw(ax: Axes, past: Any, fan: Any, came: Any) -> None:
     for i in range(bands):
         # Opaque tints, so that the colour of a band does not depend on how many lie beneath.
         share = 0.18 + 0.37 * i / max(bands - 1, 1)
-        color = [1 - share * (1 - part) for part in to_rgb(FORECAST)]
-        label = f"{levels[-1 - i] - levels[i]:.0%}"
+        color, label = tint(FORECAST, share), f"{levels[-1 - i] - levels[i]:.0%}"
         ax.fill_between(x, spread[:, i], spread[:, -1 - i], color=color, linewidth=0, label=label)
     if 0.5 in levels:
         ax.plot(x, spread[:, levels.index(0.5)], color=FORECAST, linewidth=1.6, label="median")
     if came is not None:
         ax.plot(*lay(came), color=ACTUAL, linewidth=1.2, label="actual", zorder=1.9)
-    if dated:
-        dates = AutoDateLocator(minticks=3, maxticks=8, tz=zone)
+    write_dates(ax, past.index)
+    tidy(ax, past.name)
+
+
+def tint(color: str, share: float) -> list[float]:
+    """A colour mixed with white, opaque: `share` of it."""
+    from matplotlib.colors import to_rgb
+
+    return [1 - share * (1 - part) for part in to_rgb(color)]
+
+
+def write_dates(ax: Axes, times: Any) -> None:
+    """Write dates below, short and in the zone of the times; leave numbers be."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    times = _index(times)
+    if hasattr(times, "tz"):
+        dates = AutoDateLocator(minticks=3, maxticks=8, tz=times.tz)
         ax.xaxis.set_major_locator(dates)
-        ax.xaxis.set_major_formatter(ConciseDateFormatter(dates, tz=zone))
-    name = past.name
-    ax.set_title(name if isinstance(name, str) else f"channel {name}", loc="left", fontsize=10)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(dates, tz=times.tz))
+
+
+def tidy(ax: Axes, name: Any) -> None:
+    """Give axes the look of the house, and a channel's name (None: no title) as the title."""
+    if name is not None:
+        ax.set_title(name if isinstance(name, str) else f"channel {name}", loc="left", fontsize=10)
     ax.tick_params(labelsize=9, color="0.6")
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color("0.6")
     ax.margins(x=0.01)
+
+
+def figure_class(function: str) -> Any:
+    """Matplotlib's Figure for a function of ours, which the error names if there is none."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        cure = 'pip install "titans-stream[plot]"'
+        raise ImportError(f"{function} needs matplotlib: {cure}") from error
+    return Figure
+
+
+def numbers_of(times: Any) -> Any:
+    """Where to draw times: a time stamp as matplotlib's number, a period at its start."""
+    from matplotlib.dates import date2num
+
+    index = _index(times)
+    if not hasattr(index, "tz"):
+        return index.to_numpy()
+    return date2num((index if index.tz is None else index.tz_convert(None)).to_numpy())
+
+
+def _index(times: Any) -> Any:
+    import pandas as pd
+
+    index: Any = pd.Index(times)
+    return index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
 
 
 def _frame(y: Any, name: str, past: Any = None, levels: Any = None) -> Any:

@@ -6,7 +6,8 @@ origin; the memory holds the patches that end at or before the window's first ro
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,56 +16,91 @@ from torch import Tensor, nn
 from titans_core import BackboneConfig, BackboneState, map_state
 from titans_core.training import TrainingConfig, TrainingHistory, fit_network
 from titans_ts.admission import Forecasts, Residual, admit, median_index
+from titans_ts.channels import LEAST_KNOWN, Channels
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
-from titans_ts.windows import Array, PatchClock, normalise, patches_ending, sliding_windows
+from titans_ts.windows import Array, PatchClock, normalise, patches_ending
 
 # Patches before the window that training reads into the memory: as far as gradients reach back.
 _HISTORY_PATCHES = 16
-_BATCH_SEQUENCES = 256
+_BATCH_WINDOWS = 256
 _ADMISSION_VALUES = 50_000_000  # numbers that validation may hold at a time
-_SCORED_ORIGINS = 64  # validation origins that choose the training step
+_SCORED_WINDOWS = 512  # validation windows that choose the training step
+_MOST_GROUPS, _MOST_CHANNELS = 32, 256  # of a panel that validation forecasts
+
+
+class Batch(NamedTuple):
+    """Windows for the network: contexts ``(n, N)``, linear errors ``(n, P)``, scales ``(n, 1)``.
+
+    And the patches before them ``(n, h, p)`` with which of them are known ``(n, h)``, and the
+    channels ``(n,)``. Errors are NaN where the target is missing.
+    """
+
+    context: Tensor
+    error: Tensor
+    scale: Tensor
+    past: Tensor
+    past_known: Tensor
+    channel: Tensor
 
 
 class ResidualWindows:
-    """Windows, patches and linear errors of one z-scored series, by origin, for the network."""
+    """Windows, patches and linear errors of channels, by origin, for the network."""
 
-    def __init__(self, z: Array, linear: LinearPart, clock: PatchClock) -> None:
-        self.z, self.linear, self.clock = z, linear, clock
-        self.context_length, self.prediction_length = linear.weights.shape[1:]
+    def __init__(self, channels: Channels, linear: LinearPart, clock: PatchClock) -> None:
+        self.channels, self.linear, self.clock = channels, linear, clock
+        self.context_length, self.prediction_length = (
+            linear.context_length,
+            linear.prediction_length,
+        )
 
-    def __len__(self) -> int:
-        return len(self.z)
-
-    def first_origin(self, history: int) -> int:
-        """First origin with a window and that many whole patches before it, all normalisable."""
+    def rows_before(self, history: int) -> int:
+        """Rows that a window with so many whole patches before it needs, all normalisable."""
         if history == 0:
             return self.context_length
-        return 2 * self.context_length + (history - 1) * self.clock.patch_length
+        patches = 2 * self.clock.context_length + (history - 1) * self.clock.patch_length
+        return max(self.context_length, patches)
 
-    def windows(self, origins: np.ndarray) -> tuple[Array, Array]:
-        """Raw contexts ``(n, C, L)`` and targets ``(n, C, P)``."""
-        length = self.context_length + self.prediction_length
-        both = sliding_windows(self.z, length)[origins - self.context_length]
-        return both[..., : self.context_length], both[..., self.context_length :]
+    def training_origins(self, history: int) -> np.ndarray:
+        """Origins that can teach with so many patches before the window."""
+        origins = self.channels.training_origins(self.context_length, self.prediction_length)
+        starts = self.channels.starts[self.channels.of(origins)]
+        return origins[origins - starts >= self.rows_before(history)]
 
-    def sample(self, origins: np.ndarray, history: int) -> tuple[Tensor, ...]:
-        """A batch: contexts, linear errors, scales, history patches, channels; ``N = n C`` rows."""
-        raw, target = self.windows(origins)
-        context, scale = normalise(raw)
-        error = target - self.linear.predict(raw)
-        n, channels = scale.shape[:2]
+    def sample(self, origins: np.ndarray, history: int) -> Batch:
+        """The windows that end at these origins."""
+        channel = self.channels.of(origins)
+        raw, target = self.channels.windows(origins, self.context_length, self.prediction_length)
+        context, scale = normalise(raw[:, -self.clock.context_length :])
+        error = target - self.linear.predict(raw, channel)
         steps = np.arange(history - 1, -1, -1) * self.clock.patch_length
-        ends = (origins - self.context_length)[:, None] - steps
-        past = patches_ending(self.z, ends, self.clock).transpose(0, 2, 1, 3)  # (n, C, history, p)
-        batch = (context, error, scale, past)
-        rows = (torch.from_numpy(x.reshape(n * channels, *x.shape[2:])).float() for x in batch)
-        return (*rows, torch.arange(channels).repeat(n))
+        ends = (origins - self.clock.context_length)[:, None] - steps
+        past = patches_ending(self.channels.values, ends, self.clock)
+        return Batch(
+            context=torch.from_numpy(context).float(),
+            error=torch.from_numpy(error).float(),
+            scale=torch.from_numpy(scale).float(),
+            past=torch.from_numpy(past).float(),
+            past_known=torch.from_numpy(self.patch_known(ends)),
+            channel=torch.from_numpy(channel),
+        )
+
+    def useful(self, origins: np.ndarray) -> np.ndarray:
+        """Which windows are known enough to be scored."""
+        before, after = self.context_length, self.prediction_length
+        context = self.channels.known_between(origins - before, origins)
+        target = self.channels.known_between(origins, origins + after)
+        return np.asarray((context >= LEAST_KNOWN * before) & (target >= LEAST_KNOWN * after))
+
+    def patch_known(self, ends: np.ndarray) -> np.ndarray:
+        """Which patches are known enough to be written."""
+        length = self.clock.patch_length
+        known = self.channels.known_between(ends - length, ends)
+        return np.asarray(known >= LEAST_KNOWN * length)
 
 
 def fit_residual(
-    z: Array,
-    n_train: int,
+    channels: Channels,
     linear: LinearPart,
     levels: Array,
     *,
@@ -73,18 +109,17 @@ def fit_residual(
     training: TrainingConfig,
     progress: bool,
 ) -> tuple[Residual, TrainingHistory | None]:
-    """Train on origins whose targets end in the first ``n_train`` rows; admit on the others.
+    """Train on origins whose targets end in the training part; admit on the validation part.
 
     Parameters
     ----------
-    z : ndarray of shape (T, C)
-        Z-scored training rows, then validation rows.
+    channels : Channels
     linear : LinearPart
         As fitted on the training rows.
     levels : ndarray of shape (Q,)
         Ascending, with the median among them.
     clock : PatchClock
-        Context and patch length.
+        Rows that the network looks at, at most those of the linear part, and its patches.
     backbone : BackboneConfig, optional
         None: no network, only the quantiles of the linear part's errors.
 
@@ -92,74 +127,86 @@ def fit_residual(
     -------
     Residual, TrainingHistory or None
     """
-    data = ResidualWindows(z, linear, clock)
-    spread = _error_spread(data, n_train, levels)
+    data = ResidualWindows(channels, linear, clock)
+    spread = _error_spread(data, levels)
+    groups = _validation_groups(data, spread.size)
     network = history = None
     if backbone is not None:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(training.seed)
             network = ForecastNetwork(
                 backbone,
-                channels=z.shape[1],
-                context_length=data.context_length,
+                channels=len(channels),
+                context_length=clock.context_length,
                 patch_length=clock.patch_length,
                 median_index=median_index(levels),
                 spread=torch.from_numpy(spread).float(),
             ).float()  # whatever the default dtype is
-        history = _train(network, data, n_train, levels, training, progress)
-    origins = _validation_origins(data, n_train, spread.size)
+        history = _train(
+            network,
+            data,
+            np.concatenate([group.reshape(-1) for group in groups]),
+            levels,
+            training,
+            progress,
+        )
     fresh, carried = (
-        admit(forecast_validation(network, data, origins, carry=carry), spread, levels)
+        admit(
+            forecast_validation(network, data, groups, carry=carry), spread, levels, len(channels)
+        )
         for carry in (False, True)
     )
     return Residual(network, spread, fresh, carried), history
 
 
-def _error_spread(data: ResidualWindows, n_train: int, levels: Array) -> Array:
+def _error_spread(data: ResidualWindows, levels: Array) -> Array:
     """Quantiles of the linear part's training errors, in window scales, less their median."""
-    last = n_train - data.prediction_length
-    origins = np.unique(np.linspace(data.first_origin(0), last, 512).astype(int))
-    _, error, scale, _, _ = data.sample(origins, 0)
-    spread = np.quantile((error / scale).double().numpy(), levels, axis=0)
-    return spread - spread[median_index(levels)]
+    batch = data.sample(_thin(data.training_origins(0), 4096), 0)
+    scaled = (batch.error / batch.scale).double().numpy()
+    spread = np.nanquantile(scaled, levels, axis=0)
+    return np.asarray(spread - spread[median_index(levels)])
 
 
 def _train(
     network: ForecastNetwork,
     data: ResidualWindows,
-    n_train: int,
+    held_out_origins: np.ndarray,
     levels: Array,
     training: TrainingConfig,
     progress: bool,
 ) -> TrainingHistory:
-    channels = data.z.shape[1]
-    last = n_train - data.prediction_length
-    # Where the training rows are few, history must leave room for origins to choose from.
-    room = (last - data.first_origin(1)) // 2
-    history = int(np.clip(room // data.clock.patch_length, 0, _HISTORY_PATCHES))
-    size = -(-_BATCH_SEQUENCES // channels)
     level = torch.from_numpy(levels).float()[:, None]
+    # Where the training rows are few, history must leave half of the origins to choose from.
+    fresh = data.training_origins(0)
+    history = _HISTORY_PATCHES
+    while history and len(data.training_origins(history)) < len(fresh) / 2:
+        history -= 1
+    origins = {0: fresh, history: data.training_origins(history)}
 
-    def sample_batch(generator: torch.Generator) -> tuple[Tensor, ...]:
+    def sample_batch(generator: torch.Generator) -> Batch:
         # Half of the batches begin with the window, the others carry a memory into it.
         past = history * int(torch.randint(2, (), generator=generator))
-        first = data.first_origin(past)
-        origins = torch.randint(first, last + 1, (size,), generator=generator)
-        return data.sample(origins.numpy(), past)
+        chosen = torch.randint(len(origins[past]), (_BATCH_WINDOWS,), generator=generator)
+        return data.sample(origins[past][chosen.numpy()], past)
 
-    def pinball(network: Any, batch: tuple[Tensor, ...]) -> Tensor:
-        context, error, scale, past, channel = batch
-        excess = error[:, None] - network(context, channel, past=past) * scale[:, None]
+    def pinball(network: Any, batch: Batch) -> Tensor:
+        answer = network(batch.context, batch.channel, past=batch.past, known=batch.past_known)
+        excess = batch.error[:, None] - answer * batch.scale[:, None]
         q = level.to(excess.device)
-        return torch.maximum(q * excess, (q - 1) * excess).mean()
+        loss = torch.maximum(q * excess, (q - 1) * excess)
+        return loss.nansum() / (~loss.isnan()).sum()
 
-    last_scored = len(data) - data.prediction_length
-    scored = np.unique(np.linspace(n_train, last_scored, _SCORED_ORIGINS).astype(int))
-    held_out = [data.sample(scored, past) for past in sorted({0, history})]
+    rows = held_out_origins - data.channels.starts[data.channels.of(held_out_origins)]
+    held_out = [
+        data.sample(_thin(held_out_origins[rows >= data.rows_before(past)], _SCORED_WINDOWS), past)
+        for past in sorted({0, history})
+    ]
 
     def validate(network: nn.Module) -> float:
         device = next(network.parameters()).device
-        losses = [pinball(network, tuple(x.to(device) for x in batch)).item() for batch in held_out]
+        losses = [
+            pinball(network, Batch(*(x.to(device) for x in batch))).item() for batch in held_out
+        ]
         return float(np.mean(losses))
 
     return fit_network(
@@ -173,46 +220,98 @@ def _train(
     )
 
 
-def _validation_origins(data: ResidualWindows, n_train: int, answers: int) -> np.ndarray:
-    """Every origin whose targets are validation rows, thinned evenly where memory would not do."""
-    last = len(data) - data.prediction_length
-    affordable = max(64, _ADMISSION_VALUES // (answers * data.z.shape[1]))
-    return np.unique(np.linspace(n_train, last, min(last - n_train + 1, affordable)).astype(int))
+def _thin(origins: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of them, evenly spread."""
+    chosen = np.linspace(0, len(origins) - 1, min(len(origins), most)).astype(int)
+    return origins[chosen]
+
+
+def _validation_groups(data: ResidualWindows, answers: int) -> list[np.ndarray]:
+    """Validation origins ``(n, c)`` by groups of channels that begin and end together.
+
+    A wide table is one group, and a row of the array one time of it. Of a panel some groups, and
+    some channels of each, stand for all; where memory would not do, origins are thinned.
+    """
+    channels, before, after = data.channels, data.context_length, data.prediction_length
+    spans = np.stack([np.diff(channels.starts), channels.trained - channels.starts[:-1]])
+    _, kind_of = np.unique(spans, axis=1, return_inverse=True)
+    useful = channels.validation_origins(before, after)
+    useful_of = channels.of(useful)
+    groups = []
+    for kind in np.unique(kind_of.reshape(-1)[useful_of]):
+        members = _thin(np.flatnonzero(kind_of.reshape(-1) == kind), _MOST_CHANNELS)
+        mine = np.isin(useful_of, members)
+        local = np.unique(useful[mine] - channels.starts[useful_of[mine]])
+        affordable = max(16, _ADMISSION_VALUES // (answers * len(members)))
+        if len(local):
+            groups.append(_thin(local, affordable)[:, None] + channels.starts[members])
+    return [groups[i] for i in _thin(np.arange(len(groups)), _MOST_GROUPS)]
 
 
 def forecast_validation(
-    network: ForecastNetwork | None, data: ResidualWindows, origins: np.ndarray, *, carry: bool
+    network: ForecastNetwork | None, data: ResidualWindows, groups: list[np.ndarray], *, carry: bool
 ) -> Forecasts:
-    """Forecast at every origin, in time order if the memory is carried along."""
-    clock, channels = data.clock, data.z.shape[1]
-    due = clock.due(origins) if carry else np.zeros(len(origins), dtype=int)
-    parts: list[list[Array]] = []
+    """Forecast at the origins of all groups, with a memory that is carried from their start or not.
+
+    Nothing at an origin depends on rows after it. Errors of windows not known enough are NaN.
+    """
+    joined = [
+        np.concatenate(parts)
+        for group in groups
+        for parts in zip(*_walk(network if carry else None, network, data, group), strict=True)
+    ]
+    fields = 4 if network is not None else 3
+    error, scale, channel, *answer = (np.concatenate(joined[i::fields]) for i in range(fields))
+    late = [np.repeat(np.arange(len(g)) >= len(g) / 2, g.shape[1]) for g in groups]
+    windows = max(g[-1, 0] - g[0, 0] + 1 for g in groups) / data.prediction_length
+    return Forecasts(
+        error, scale, channel, np.concatenate(late), windows, answer[0] if answer else None
+    )
+
+
+def _walk(
+    memory: ForecastNetwork | None,
+    network: ForecastNetwork | None,
+    data: ResidualWindows,
+    group: np.ndarray,
+) -> Iterator[tuple[Array, ...]]:
+    """Go through the origins of a group in time order, with a memory or without."""
+    clock, starts = data.clock, data.channels.starts[data.channels.of(group[0])]
+    local = group[:, 0] - starts[0]
+    due = clock.due(local) if memory is not None else np.zeros(len(local), dtype=int)
+    channel = data.channels.of(group[0])
     state, written = None, clock.first
-    for block in np.split(np.arange(len(origins)), np.flatnonzero(np.diff(due)) + 1):
-        if network is not None and due[block[0]] > written:
-            ends = clock.end(np.arange(written, due[block[0]]))
-            patches = patches_ending(data.z, ends, clock).transpose(1, 0, 2)
-            state = remember(network, patches, state)
+    for block in np.split(np.arange(len(local)), np.flatnonzero(np.diff(due)) + 1):
+        if memory is not None and due[block[0]] > written:
+            ends = starts[:, None] + clock.end(np.arange(written, due[block[0]]))
+            patches = patches_ending(data.channels.values, ends, clock)
+            state = remember(memory, patches, data.patch_known(ends), channel, state)
             written = due[block[0]]
-        for batch in np.array_split(block, -(-len(block) * channels // _BATCH_SEQUENCES)):
-            context, error, scale, _, channel = data.sample(origins[batch], 0)
-            tensors = [error, scale]
+        for rows in np.array_split(block, -(-len(block) * len(channel) // _BATCH_WINDOWS)):
+            batch = data.sample(group[rows].reshape(-1), 0)
+            error = np.where(data.useful(group[rows].reshape(-1))[:, None], batch.error, np.nan)
+            answer = [error, batch.scale.numpy(), batch.channel.numpy()]
             if network is not None:
                 with torch.no_grad():
-                    tiled = None if state is None else tile_state(state, len(batch))
-                    tensors.append(network(context, channel, tiled))
-            parts.append([x.unflatten(0, (len(batch), channels)).numpy() for x in tensors])
-    joined = [np.concatenate(x) for x in zip(*parts, strict=True)]
-    return Forecasts(joined[0], joined[1], joined[2] if network is not None else None)
+                    tiled = None if state is None else tile_state(state, len(rows))
+                    answer.append(network(batch.context, batch.channel, tiled).numpy())
+            yield tuple(answer)
 
 
 def remember(
-    network: ForecastNetwork, patches: Array, state: BackboneState | None
+    network: ForecastNetwork,
+    patches: Array,
+    known: np.ndarray,
+    channel: np.ndarray,
+    state: BackboneState | None,
 ) -> BackboneState:
-    """Write patches ``(C, n, p)``, one stream per channel, into the memory; no gradients."""
+    """Write patches ``(C, n, p)``, one stream per channel, where they are known; no gradients."""
     with torch.no_grad():
         return network.remember(
-            torch.from_numpy(patches).float(), torch.arange(len(patches)), state
+            torch.from_numpy(patches).float(),
+            torch.from_numpy(channel),
+            state,
+            torch.from_numpy(known),
         )
 
 

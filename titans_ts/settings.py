@@ -33,7 +33,10 @@ def _levels(value: Any) -> bool:
 
 CONSTRAINTS: Constraints = {
     "prediction_length": ("an int >= 1", is_count),
-    "context_length": ("an int >= 2", lambda v: is_count(v) and v >= 2),
+    "context_length": (
+        "an int >= 2 or 'auto'",
+        lambda v: (isinstance(v, str) and v == "auto") or (is_count(v) and v >= 2),
+    ),
     "quantile_levels": ("ascending numbers in (0, 1) with 0.5 among them", _levels),
     "validation_size": (
         "a float in (0, 1) or an int >= 1",
@@ -45,6 +48,13 @@ CONSTRAINTS: Constraints = {
     "backbone": ("a BackboneConfig or None", lambda v: isinstance(v, BackboneConfig | None)),
     "training": ("a TrainingConfig or None", lambda v: isinstance(v, TrainingConfig | None)),
     "time_column": ("a str or None", lambda v: isinstance(v, str | None)),
+    "id_column": ("a str", lambda v: isinstance(v, str)),
+    "target_columns": (
+        "a sequence of column names or positions, or None",
+        lambda v: (
+            v is None or (isinstance(v, list | tuple) and all(isinstance(x, str | int) for x in v))
+        ),
+    ),
     "random_state": (
         "an int in [0, 2**63)",
         lambda v: (is_count(v) and v < 2**63) or (type(v) is int and v == 0),

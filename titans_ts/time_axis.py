@@ -1,4 +1,4 @@
-"""The time axis of a series: checked to be evenly spaced, its step found, continued beyond the end.
+"""The time axis of a series, continued beyond its end; `time_grid` finds its step.
 
 Every axis, that of polars too, is a pandas index here: pandas knows month ends, business days and
 daylight saving. Row numbers are an axis like any other; an array has none.
@@ -10,82 +10,15 @@ an hour comes twice, its first pass counts. Hours and shorter steps are absolute
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from titans_ts.series_kinds import Layout, cure
+from titans_ts.series_kinds import Layout
 
 Time = str | int | None  # ISO 8601 (of a period: its start), a row number, or no time at all
-
-
-def check_times(times: Any, layout: Layout, known: Layout | None, name: str) -> Layout:
-    """Return the layout with its step, if the times, a pandas index, advance by it row by row.
-
-    The step is that of the `known` layout, else inferred. ValueError with the first row that is
-    amiss, and the cure.
-    """
-
-    def fail(problem: str, text: str) -> NoReturn:
-        raise ValueError(f"{text}. {cure(problem, layout, name, layout.time_name)}")
-
-    def at(row: int) -> str:
-        return f"{show(scalar(times[row]))} at row {row}"
-
-    if times.hasnans:
-        fail("untimed", f"{name} has no time at row {np.argmax(times.isna())}")
-    ticks = np.asarray(times.astype("int64"))
-    gaps = np.diff(ticks)
-    for problem, bad in {"unsorted": gaps < 0, "duplicated": gaps == 0}.items():
-        if bad.any():
-            row = int(np.argmax(bad))
-            fail(problem, f"the times of {name} are {problem}: {at(row)}, then {at(row + 1)}")
-    step = known.step if known is not None else _infer_step(times, layout, gaps)
-    if step is None:
-        fail("single", f"{name} has a single row, which does not tell the time step")
-    layout = replace(layout, step=step)
-    if _follows_the_clock(layout):
-        layout = replace(layout, clock=_find_clock(times, None if known is None else known.clock))
-    expected = times_from(layout, scalar(times[0]), len(times))
-    off = np.asarray(expected.astype("int64")) != ticks
-    if off.any():
-        row = int(np.argmax(off))
-        fail(
-            "uneven",
-            f"the times of {name} are not evenly spaced: with a step of {step!r} "
-            f"{show(scalar(expected[row]))} is due, got {at(row)}",
-        )
-    return layout
-
-
-def _infer_step(times: Any, layout: Layout, gaps: Any) -> str | int | None:
-    """Return the step, the likeliest one if the times are uneven, None if they tell none."""
-    if layout.time == "period":
-        return layout.step
-    if layout.axis == "counts":
-        return int(np.median(gaps)) if len(gaps) else 1
-
-    import pandas as pd
-    from pandas.tseries.frequencies import to_offset
-
-    # An alias says all of a step, unless it is a calendar with holidays of its own.
-    if times.freq is not None and times.freqstr[0] not in "<C":
-        return str(times.freqstr)
-    if len(times) < 2:
-        return None
-    # If there is one gap, one half tells the step, and the gap is what does not fit it.
-    middle = len(times) // 2
-    for part in (times, times[:middle], times[middle:]):
-        # Not `pandas.infer_freq`, whose answer pandas 3.1 begins to warn about.
-        freq = pd.DatetimeIndex(part, freq="infer").freq if len(part) > 2 else None
-        if freq is not None:
-            return str(freq.freqstr)
-    wall, true = ((t[1:] - t[:-1]).median() for t in (times.tz_localize(None), times))
-    if wall.days and wall % pd.Timedelta(days=1) == pd.Timedelta(0):
-        return f"{wall.days}D"  # on the clock, which 24 hours are not where clocks change
-    return str(to_offset(true).freqstr)
 
 
 def advance_time(layout: Layout, last_time: Time, n: int) -> Time:
@@ -112,9 +45,9 @@ def times_from(layout: Layout, start: str | int, n: int) -> Any:
         return pd.period_range(pd.Period(start, freq=step_name), periods=n, freq=step_name)
     stamp = pd.Timestamp(start)
     stamp = stamp if layout.timezone is None else stamp.tz_convert(layout.timezone)
-    if not _follows_the_clock(layout):
+    if not follows_the_clock(layout):
         return pd.date_range(stamp, periods=n, freq=step_name).as_unit(layout.unit)
-    wall = _on_the_wall(stamp, layout.clock)
+    wall = on_the_wall(stamp, layout.clock)
     walls = pd.date_range(wall, periods=n, freq=step_name).as_unit(layout.unit)
     first_pass = np.ones(n, dtype=bool)
     first_pass[0] = _in_zone(wall, stamp.tz) == stamp
@@ -129,7 +62,7 @@ def times_from(layout: Layout, start: str | int, n: int) -> Any:
     return times
 
 
-def _follows_the_clock(layout: Layout) -> bool:
+def follows_the_clock(layout: Layout) -> bool:
     """Whether the times are stamps in a zone, days or more apart."""
     if layout.time != "datetime" or layout.timezone is None:
         return False
@@ -140,18 +73,18 @@ def _follows_the_clock(layout: Layout) -> bool:
     return isinstance(step, pd.offsets.Day) or not isinstance(step, pd.offsets.Tick)
 
 
-def _find_clock(times: Any, known: str | None) -> str:
+def find_clock(times: Any, known: str | None) -> str:
     """Return the time of day of stamps that a change of clocks may have moved."""
     import pandas as pd
 
     # One row may be the moved one: it is `known` that tells.
-    if known is not None and _time_of_day(_on_the_wall(times[0], known)) == pd.Timedelta(known):
+    if known is not None and _time_of_day(on_the_wall(times[0], known)) == pd.Timedelta(known):
         return known
     usual = pd.Series(_time_of_day(times.tz_localize(None))).mode()[0]
     return str(usual).split()[-1]
 
 
-def _on_the_wall(stamp: Any, clock: str | None) -> Any:
+def on_the_wall(stamp: Any, clock: str | None) -> Any:
     """Return the stamp without its zone, moved back to the clock if its zone had moved it on."""
     import pandas as pd
 
@@ -170,6 +103,53 @@ def _in_zone(wall: Any, zone: Any) -> Any:
 
 def _time_of_day(wall: Any) -> Any:
     return wall - wall.normalize()
+
+
+def fixed_width(layout: Layout) -> int | None:
+    """The step in ticks of the axis, None if it is none: a calendar's, or on the clock of a zone.
+
+    Ticks are what `astype("int64")` makes of the index.
+    """
+    if isinstance(layout.step, int):
+        return layout.step
+    import pandas as pd
+    from pandas.tseries.frequencies import to_offset
+
+    if layout.time == "period":
+        return int(pd.Period("2000-01-01", freq=str(layout.step)).freq.n)
+    offset: Any = to_offset(str(layout.step))
+    days = {pd.offsets.Day: 1, pd.offsets.Week: 7}.get(type(offset))
+    if follows_the_clock(layout) or not (days or isinstance(offset, pd.offsets.Tick)):
+        return None
+    duration = pd.Timedelta(days=days * offset.n) if days else pd.Timedelta(offset)
+    width = duration / pd.Timedelta(1, layout.unit)
+    return int(width) if width == int(width) else None
+
+
+def index_of(ticks: Any, like: Any) -> Any:
+    """Time stamps, periods or counts of these ticks, as a pandas index of the kind of another."""
+    import pandas as pd
+
+    if isinstance(like, pd.DatetimeIndex):
+        index = pd.DatetimeIndex(ticks.astype(f"M8[{like.unit}]"))
+        return index if like.tz is None else index.tz_localize("UTC").tz_convert(like.tz)
+    if isinstance(like, pd.PeriodIndex):
+        return pd.PeriodIndex([pd.Period(ordinal=tick, freq=like.freqstr) for tick in ticks])
+    return pd.Index(ticks)
+
+
+def index_at(layout: Layout, times: Sequence[Any]) -> Any:
+    """These JSON scalars as a pandas index of the layout's kind."""
+    import pandas as pd
+
+    if layout.axis == "counts":
+        return pd.Index(times, dtype="int64")
+    if layout.time == "period":
+        return pd.PeriodIndex([pd.Period(time, freq=str(layout.step)) for time in times])
+    if layout.timezone is None:
+        return pd.DatetimeIndex(list(times)).as_unit(layout.unit)
+    index = pd.DatetimeIndex([pd.Timestamp(time).tz_convert("UTC") for time in times])
+    return index.tz_convert(layout.timezone).as_unit(layout.unit)
 
 
 def scalar(time: Any) -> str | int:

@@ -39,8 +39,8 @@ def normalise(context: Array) -> tuple[Array, Array]:
 
 
 def patches_ending(z: Array, ends: np.ndarray, clock: PatchClock) -> Array:
-    """Patches that end before rows ``ends`` of ``(T, C)``, normalised: ``(*ends.shape, C, p)``."""
-    windows = sliding_windows(z, clock.context_length)[ends - clock.context_length]
+    """Patches that end before rows ``ends`` of ``(T,)``, normalised: ``(*ends.shape, p)``."""
+    windows = sliding_windows(z[:, None], clock.context_length)[ends - clock.context_length, 0]
     return normalise(windows)[0][..., -clock.patch_length :]
 
 

@@ -1,0 +1,111 @@
+"""A forecaster in a few lines: what it was told, what it learned, where it stands."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from titans_ts.time_axis import show
+
+if TYPE_CHECKING:
+    from titans_ts.forecaster import TitansForecaster
+
+__all__ = ["describe_html", "fitted_facts"]
+
+_MOST_NAMES = 12
+
+
+def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
+    """What a fitted forecaster learned and where it stands, as JSON takes it.
+
+    Parameters
+    ----------
+    forecaster : TitansForecaster
+        Fitted.
+
+    Returns
+    -------
+    dict
+        ``channels, series, rows_seen, last_time, context_length, linear_part, network``; the last
+        is None without one,
+        else ``weights, training_steps, gate_fresh, gate_carried, memory_carried``.
+    """
+    residual, history = forecaster.model_.residual, forecaster.training_history_
+    standing = forecaster._standing
+    network = None
+    if residual.network is not None:
+        network = {
+            "weights": sum(weight.numel() for weight in residual.network.parameters()),
+            "training_steps": None if history is None else history.steps,
+            "gate_fresh": round(float(residual.fresh.gate.mean()), 4),
+            "gate_carried": round(float(residual.carried.gate.mean()), 4),
+            "memory_carried": residual.uses_memory,
+        }
+    return {
+        "channels": [str(label) for label in forecaster._layout.columns],
+        "series": len(standing.streams),
+        "rows_seen": sum(stream.rows for stream in standing.streams.values()),
+        "last_time": _latest(standing.ends.values()),
+        "context_length": forecaster.context_length_,
+        "linear_part": "per channel" if standing.linear.per_channel else "shared",
+        "network": network,
+    }
+
+
+def _latest(times: Iterable[Any]) -> Any:
+    """The last of the times; None without a time axis."""
+    return max((time for time in times if time is not None), default=None)
+
+
+def describe_html(forecaster: TitansForecaster) -> str:
+    """Show a forecaster in a notebook: what differs from the defaults, and what it learned.
+
+    Parameters
+    ----------
+    forecaster : TitansForecaster
+        Fitted or not.
+
+    Returns
+    -------
+    str
+        Two tables without styles or scripts of their own; all that came from the user is escaped.
+    """
+    defaults = inspect.signature(type(forecaster)).parameters
+    told = {
+        name: repr(value)
+        for name, value in forecaster.get_params().items()
+        if repr(value) != repr(defaults[name].default)
+    }
+    name = escape(type(forecaster).__name__)
+    if not forecaster.__sklearn_is_fitted__():
+        return f"<p><b>{name}</b>, not fitted</p>" + _table("parameters", told)
+    facts = fitted_facts(forecaster)
+    channels, network = facts["channels"], facts["network"]
+    few = ", ".join(channels[:_MOST_NAMES]) + ", ..." * (len(channels) > _MOST_NAMES)
+    learned = {
+        "channels": f"{len(channels)}: {few}",
+        "rows seen": f"{facts['rows_seen']:,}",
+        "last time": "none" if facts["last_time"] is None else show(facts["last_time"]),
+        "linear part": facts["linear_part"],
+        "network": "none",
+    }
+    if network is not None:
+        learned["network"] = f"{network['weights']:,} weights"
+        if network["training_steps"] is not None:  # a loaded one does not tell
+            learned["network"] += f", {network['training_steps']} training steps"
+        gates = f"{network['gate_fresh']:.0%} from the look-back alone"
+        if network["memory_carried"]:
+            gates += f", {network['gate_carried']:.0%} with the memory carried along"
+        learned["share of its correction"] = gates
+    head = f"<p><b>{name}</b>, fitted</p>"
+    return head + _table("parameters", told) + _table("learned", learned)
+
+
+def _table(title: str, facts: dict[str, str]) -> str:
+    rows = "".join(
+        f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items()
+    )
+    body = rows or "<tr><td>all as by default</td></tr>"
+    return f"<table><caption>{escape(title)}</caption>{body}</table>"

@@ -1,0 +1,132 @@
+"""Learn from a panel: split it in time, scale it, fit the linear part, then the network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from titans_core.training_config import TrainingHistory
+from titans_ts.adaptation import Stream
+from titans_ts.channels import Channels
+from titans_ts.linear import LinearPart
+from titans_ts.linear_choice import LOOK_BACKS, choose_linear, look_backs_within, refit_linear
+from titans_ts.model import Model
+from titans_ts.residual import fit_residual
+from titans_ts.scaler import Scaler
+from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING, is_count
+from titans_ts.windows import Array, PatchClock
+
+if TYPE_CHECKING:
+    from titans_ts.forecaster import TitansForecaster
+    from titans_ts.panels import Panel
+
+NETWORK_ROWS = 512  # of the look-back that the network sees, at most
+_LEAST_WINDOWS = 4  # look-backs that fit into the training rows, for one that is chosen
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was learned, and where its streams stand: at the end of each series."""
+
+    model: Model
+    linear: LinearPart
+    streams: list[Stream]
+    history: TrainingHistory | None
+
+
+def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
+    """Learn from all series together; the parameters are those of the forecaster.
+
+    Raises
+    ------
+    ValueError
+        The series have too few rows, or values that cannot be computed with.
+    """
+    series = [each.values for each in panel.series]
+    n_train = [_training_rows(len(values), params) for values in series]
+    ahead = params.prediction_length
+    look_backs = _look_backs(params, max(n_train))
+    _check_rows(
+        panel, n_train, look_backs[0] if params.context_length == "auto" else look_backs[-1], params
+    )
+    scalers = []
+    for values, rows in zip(series, n_train, strict=True):
+        # Of a series too short to train on, all rows tell the scale.
+        scalers.append(Scaler.fit(values[:rows] if rows >= ahead else values))
+        scalers[-1].check(values, "y")
+    z = [
+        _pad(scaler.apply(values), look_backs[-1])
+        for scaler, values in zip(scalers, series, strict=True)
+    ]
+    padding = [len(padded) - len(values) for padded, values in zip(z, series, strict=True)]
+    channels = Channels.join(z, [rows + more for rows, more in zip(n_train, padding, strict=True)])
+    linear, choice = choose_linear(channels, look_backs, ahead)
+    rows = min(linear.context_length, NETWORK_ROWS)
+    clock = PatchClock(rows, min(params.patch_length, rows))
+    levels = np.asarray(params.quantile_levels, dtype=float)
+    training = DEFAULT_TRAINING if params.training is None else params.training
+    residual, history = fit_residual(
+        channels,
+        linear,
+        levels,
+        clock=clock,
+        backbone=(params.backbone or DEFAULT_BACKBONE) if params.use_network else None,
+        training=replace(training, seed=int(params.random_state)),
+        progress=params.progress,
+    )
+    if params.refit:
+        linear = refit_linear(channels, choice, ahead)
+    model = Model(scalers, residual, clock, levels)
+    streams = [
+        model.begin(values, linear, scaler, model.channels_of(i))
+        for i, (values, scaler) in enumerate(zip(series, scalers, strict=True))
+    ]
+    return Fitted(model, linear, streams, history)
+
+
+def _training_rows(rows: int, params: TitansForecaster) -> int:
+    """Number of rows before the validation part."""
+    share = params.validation_size
+    if is_count(share):
+        return max(rows - int(share), 0)
+    return max(rows - max(round(share * rows), params.prediction_length), 0)
+
+
+def _look_backs(params: TitansForecaster, n_train: int) -> tuple[int, ...]:
+    if params.context_length != "auto":
+        return look_backs_within(int(params.context_length))
+    longest = max((n for n in LOOK_BACKS if n <= n_train / _LEAST_WINDOWS), default=0)
+    # Of a series too short for the shortest of them: half of what the targets leave.
+    return look_backs_within(longest or max((n_train - params.prediction_length) // 2, 2))
+
+
+def _check_rows(
+    panel: Panel, n_train: Sequence[int], context_length: int, params: TitansForecaster
+) -> None:
+    """Refuse a panel of which no series can be learned from."""
+    ahead = params.prediction_length
+    rows = [len(each.values) for each in panel.series]
+    longest = int(np.argmax(rows))
+    train, validation = n_train[longest], rows[longest] - n_train[longest]
+    needed = context_length + ahead
+    if validation < ahead or train < needed:
+        which = (
+            "y has" if len(rows) == 1 else f"the longest series, {panel.series[longest].key!r}, has"
+        )
+        raise ValueError(
+            f"{which} {rows[longest]} rows (n_samples={rows[longest]}), split into {train} for "
+            f"training and {validation} for validation (validation_size={params.validation_size}); "
+            f"training needs at least context_length + prediction_length = {needed} and validation "
+            f"prediction_length = {ahead}. Give more rows, shorten context_length or "
+            "prediction_length, or change validation_size."
+        )
+
+
+def _pad(z: Array, length: int) -> Array:
+    """A short series with missing rows in front, so that a window ends at each of its rows."""
+    if len(z) >= length:
+        return z
+    return np.concatenate([np.full((length - len(z), z.shape[1]), np.nan), z])

@@ -1,0 +1,139 @@
+"""What lies ahead of a number of windows: point forecast, quantiles, intervals, sample paths.
+
+All of it is z-scored; K windows, one per channel. Beyond the prediction length a forecast rolls on:
+the point forecast becomes the context of the next block, and deviations add up as independent ones
+do, by their squares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from titans_ts.windows import Array
+
+
+@dataclass(frozen=True)
+class Block:
+    """Forecasts of one prediction length ahead.
+
+    ``point`` (K, P), ``quantiles`` (K, Q, P) and ``scale`` (K, 1), that of the windows.
+    """
+
+    point: Array
+    quantiles: Array
+    scale: Array
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """All blocks ahead of K windows, and the validation errors that tell how far they may be off.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+    levels : ndarray of shape (Q,)
+    errors : ndarray of shape (n, K, P), or (n, 1, P)
+        Of the point forecast at n validation origins, in window scales, NaN where unknown.
+    rows : int
+        Rows that are wanted.
+    """
+
+    blocks: Sequence[Block]
+    levels: Array
+    errors: Array
+    rows: int
+
+    @property
+    def point(self) -> Array:
+        """``(K, H)``."""
+        return np.concatenate([block.point for block in self.blocks], axis=1)[:, : self.rows]
+
+    @property
+    def quantiles(self) -> Array:
+        """``(K, Q, H)`` at ``levels``, not decreasing along Q."""
+        return self._from_point([b.quantiles - b.point[:, None] for b in self.blocks])
+
+    def interval(self, coverage: float) -> tuple[Array, Array]:
+        """Lower and upper ends ``(K, H)`` that hold the truth with this probability.
+
+        Split conformal: as wide as the smallest of the n absolute validation errors, per window
+        scale, that at least ``coverage (n + 1)`` of them do not exceed.
+
+        Raises
+        ------
+        ValueError
+            There are too few validation windows to vouch for such a coverage.
+        """
+        size = np.sort(np.abs(self.errors), axis=0)  # NaN last
+        count = (~np.isnan(size)).sum(axis=0)
+        rank = np.ceil(coverage * (count + 1) - 1e-9).astype(int)
+        if (rank > count).any():
+            most = count.min() / (count.min() + 1)
+            raise ValueError(
+                f"coverage {coverage:g} needs more validation windows than the {count.min()} there "
+                f"are, which vouch for at most {most:.3g}. Fit with a larger validation_size."
+            )
+        half = np.take_along_axis(size, rank[None] - 1, axis=0)  # (1, K or 1, P)
+        half = np.broadcast_to(half[0], self.blocks[0].point.shape)
+        widths = self._from_point([half[:, None] * block.scale[:, None] for block in self.blocks])
+        return (2 * self.point[:, None] - widths)[:, 0], widths[:, 0]
+
+    def paths(self, n_paths: int, generator: np.random.Generator) -> Array:
+        """Sample paths ``(K, n_paths, H)``: the quantiles are their margins, the past their joints.
+
+        The errors at one validation origin give each path its ranks (the Schaake shuffle), so that
+        steps, and channels of one table, go together as they did there.
+
+        Notes
+        -----
+        Clark et al. (2004), The Schaake shuffle: a method for reconstructing space-time variability
+        in forecasted precipitation and temperature fields.
+        """
+        from scipy.special import ndtri  # not at the top: importing this package is cheap
+
+        # Ranks of what is unknown are the middle ones.
+        order = np.argsort(np.argsort(self.errors, axis=0), axis=0) + 1.0
+        known = ~np.isnan(self.errors)
+        rank = np.where(known, order / (known.sum(axis=0) + 1), 0.5)
+        origins = np.concatenate(
+            [generator.permutation(len(rank)) for _ in range(-(-n_paths // len(rank)))]
+        )[:n_paths]
+        score = np.tile(ndtri(rank[origins]), (1, 1, len(self.blocks)))[..., : self.rows]
+        score = np.broadcast_to(score, (n_paths, len(self.point), self.rows))
+        return _at_scores(self.quantiles, ndtri(self.levels), score.transpose(1, 0, 2))
+
+    def _from_point(self, deviations: Sequence[Array]) -> Array:
+        """Add deviations ``(K, D, P)`` of each block, grown by those of the blocks before."""
+        grown, before = [], np.zeros_like(deviations[0][..., -1:])
+        for deviation in deviations:
+            grown.append(np.sign(deviation) * np.hypot(deviation, before))
+            before = np.abs(grown[-1][..., -1:])
+        total = np.concatenate(grown, axis=-1)[..., : self.rows]
+        # A level near the point forecast may have changed its side from one block to the next.
+        return np.asarray(np.sort(total, axis=1) + self.point[:, None])
+
+
+def _at_scores(quantiles: Array, known: Array, wanted: Array) -> Array:
+    """Quantiles ``(K, Q, H)`` at normal scores ``(Q,)``, read at scores ``(K, S, H)``.
+
+    Linear in the score, beyond the outermost levels too: there, tails are those of a normal.
+    """
+    if len(known) == 1:
+        return np.broadcast_to(quantiles, wanted.shape).copy()
+    right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
+    share = (wanted - known[right - 1]) / (known[right] - known[right - 1])
+    low = np.take_along_axis(quantiles, right - 1, axis=1)
+    high = np.take_along_axis(quantiles, right, axis=1)
+    return low + share * (high - low)
+
+
+def at_levels(quantiles: Array, known: Array, wanted: Array) -> Array:
+    """Interpolate ``(..., Q)`` between known levels, linearly in the level."""
+    if len(known) == 1:
+        return quantiles[..., np.zeros(len(wanted), dtype=int)]
+    right = np.clip(np.searchsorted(known, wanted), 1, len(known) - 1)
+    share = (wanted - known[right - 1]) / (known[right] - known[right - 1])
+    return quantiles[..., right - 1] * (1 - share) + quantiles[..., right] * share

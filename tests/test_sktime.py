@@ -56,11 +56,17 @@ def fitted() -> TitansSktimeForecaster:
     return TitansSktimeForecaster(**LINEAR).fit(series()[:100], fh=[1, 2, 3, 4])
 
 
-# With a network the suite takes minutes, most of it in these, which are about time stamps alone.
-OF_TIME_STAMPS = {
-    "test_predict_time_index",
-    "test_predict_time_index_in_sample_full",
-    "test_predict_time_index_with_X",
+# With a network too: what is fitted, moved, copied and stored. The rest of the suite is about what
+# the adapter does with time stamps, columns and horizons, which a network has no part in.
+OF_FITTED_STATE = {
+    "test_clone",
+    "test_deepcopy_fitted_predict",
+    "test_fit_idempotent",
+    "test_fit_returns_self",
+    "test_non_state_changing_method_contract",
+    "test_persistence_via_pickle",
+    "test_save_estimators_to_file",
+    "test_update_predict_single",
 }
 TINY: dict[str, Any] = {
     "patch_length": 8,
@@ -69,16 +75,23 @@ TINY: dict[str, Any] = {
 }
 
 
-@parametrize_with_checks([TitansSktimeForecaster, TitansSktimeForecaster(**TINY)])
-def test_the_whole_suite_of_sktime(obj: Any, test_name: str) -> None:
-    if test_name in EXPECTED:
-        pytest.xfail(EXPECTED[test_name])
-    if test_name in OF_TIME_STAMPS and not isinstance(obj, type):
-        return
+def run_check(obj: Any, name: str) -> None:
     with warnings.catch_warnings():
         # What sktime warns its own users of is not ours to answer for.
         warnings.simplefilter("ignore")
-        check_estimator(obj, tests_to_run=test_name, raise_exceptions=True, verbose=False)
+        check_estimator(obj, tests_to_run=name, raise_exceptions=True, verbose=False)
+
+
+@parametrize_with_checks([TitansSktimeForecaster])
+def test_the_whole_suite_of_sktime(obj: Any, test_name: str) -> None:
+    if test_name in EXPECTED:
+        pytest.xfail(EXPECTED[test_name])
+    run_check(obj, test_name)
+
+
+@pytest.mark.parametrize("name", sorted(OF_FITTED_STATE))
+def test_its_checks_of_what_is_fitted_with_a_network(name: str) -> None:
+    run_check(TitansSktimeForecaster(**TINY), name)
 
 
 @pytest.mark.parametrize("params", [LINEAR, NETWORK], ids=["linear", "network"])

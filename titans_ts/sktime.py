@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from titans_core import BackboneConfig
 from titans_core.training_config import TrainingConfig
 from titans_ts.forecaster import TitansForecaster
-from titans_ts.settings import QUANTILE_LEVELS, is_count
-from titans_ts.time_axis import scalar, show
+from titans_ts.frames import Panel, check_follows, read_panel
+from titans_ts.settings import QUANTILE_LEVELS
+from titans_ts.time_axis import scalar, show, times_from
 
 try:
     from sktime.forecasting.base import BaseForecaster
@@ -25,9 +27,7 @@ except ModuleNotFoundError as error:
         "pip install 'titans-stream[sktime]'. TitansForecaster works without it."
     ) from error
 
-# Where not told: what the facade takes where the series is long enough.
-_LONGEST_CONTEXT = 96
-_USUAL_PREDICTION = 24
+_USUAL_PREDICTION = 24  # rows, where not told and the series is long enough
 
 
 class TitansSktimeForecaster(BaseForecaster):
@@ -40,17 +40,18 @@ class TitansSktimeForecaster(BaseForecaster):
 
     In-sample forecasts are made one step ahead, from the rows of look-back before them, with what
     was learned from the whole series. Where there is less than that before a row, they are NaN.
+    Values may be missing, as may whole rows. Panels are fitted series by series; X is ignored.
 
     Parameters
     ----------
     prediction_length : int, optional
         Longest horizon, in rows. None takes the longest of the ``fh`` that ``fit`` gets; without
         one, 24, or less where the series is too short for that.
-    context_length : int, optional
-        Rows of look-back. None takes 96, or half of what there is for training where that is less.
+    context_length : int, "auto" or None
+        Rows of look-back, the longest: validation mixes shorter ones in. "auto" and None choose the
+        longest, too, from a quarter of the training rows down.
     quantile_levels : sequence of float
-        Levels to learn, ascending in (0, 1), 0.5 among them. Quantiles and intervals must lie
-        within them.
+        Levels to learn, ascending in (0, 1), 0.5 among them. Quantiles must lie within them.
     validation_size : float or int
         Last part of y that choices are made on: a share in (0, 1) or a number of rows.
     refit : bool
@@ -73,7 +74,7 @@ class TitansSktimeForecaster(BaseForecaster):
     forecaster_ : TitansForecaster
         What does the work, standing at the end of the rows seen.
     context_length_ : int
-        Rows of look-back.
+        Rows of look-back in use.
 
     Examples
     --------
@@ -98,7 +99,7 @@ class TitansSktimeForecaster(BaseForecaster):
         "X_inner_mtype": "pd.DataFrame",
         "capability:multivariate": True,
         "capability:exogenous": False,
-        "capability:missing_values": False,  # True as soon as TitansForecaster takes NaN
+        "capability:missing_values": True,
         "capability:insample": True,
         "capability:pred_int": True,
         "capability:pred_int:insample": True,
@@ -115,7 +116,7 @@ class TitansSktimeForecaster(BaseForecaster):
     def __init__(
         self,
         prediction_length: int | None = None,
-        context_length: int | None = None,
+        context_length: int | Literal["auto"] | None = "auto",
         *,
         quantile_levels: Sequence[float] = QUANTILE_LEVELS,
         validation_size: float = 0.2,
@@ -140,6 +141,16 @@ class TitansSktimeForecaster(BaseForecaster):
         self.progress = progress
         super().__init__()
 
+    def fit(self, y: Any, X: Any = None, fh: Any = None) -> TitansSktimeForecaster:
+        """Learn from y, as in sktime; X is warned of, where sktime ignores it silently."""
+        if X is not None:
+            warnings.warn(
+                "TitansSktimeForecaster learns from y alone and ignores X; columns that are to be "
+                "forecast together belong into y.",
+                stacklevel=2,
+            )
+        return super().fit(y, X, fh)  # type: ignore[no-any-return]  # sktime ships no types
+
     def _fit(self, y: Any, X: Any, fh: Any) -> TitansSktimeForecaster:  # noqa: ARG002  # see _tags
         params = self.get_params(deep=False)
         if self.prediction_length is None:
@@ -148,19 +159,25 @@ class TitansSktimeForecaster(BaseForecaster):
                 rows = max(1, int(_steps(fh, self._cutoff).max()))
             params["prediction_length"] = rows
         if self.context_length is None:
-            params["context_length"] = self._affordable_context(len(y), params["prediction_length"])
+            params["context_length"] = "auto"
         self.forecaster_ = TitansForecaster(**params).fit(y)
-        self.context_length_: int = params["context_length"]
+        self.context_length_: int = self.forecaster_.context_length_
+        step = self.forecaster_._layout.step
+        if isinstance(step, int) and step != 1:
+            raise ValueError(
+                f"y is numbered in steps of {step}; the horizons of sktime count in ones. Number "
+                "the rows again: y.reset_index(drop=True)."
+            )
         # In pieces: joining them at each update would cost as much as there are rows.
-        self._pieces = [y]
-        self._seen = self._cutoff  # sktime takes the cutoff back where rows come again
+        self._pieces = [self._on_grid(read_panel(y, layout=self.forecaster_._layout), y)]
+        self._stand_at_cutoff()
         return self
 
     def _update(self, y: Any, X: Any = None, update_params: bool = True) -> TitansSktimeForecaster:  # noqa: ARG002  # see _tags
         came_again = y.index <= self._seen[0]
         if came_again.any():
             before = self._rows().reindex(y.index[came_again])
-            if not np.array_equal(before.to_numpy(), y[came_again].to_numpy()):
+            if not np.array_equal(before.to_numpy(), y[came_again].to_numpy(), equal_nan=True):
                 warnings.warn(
                     f"y holds other values than before at rows up to {show(scalar(self._seen[0]))}"
                     "; they are passed over, since what was learned cannot be unlearned. Fit "
@@ -170,15 +187,18 @@ class TitansSktimeForecaster(BaseForecaster):
         if came_again.all():
             return self
         fresh = y[~came_again]
+        forecaster = self.forecaster_
         try:
-            self.forecaster_.update(fresh, learn=update_params)
+            panel = read_panel(fresh, layout=forecaster._layout)
+            panel = check_follows(forecaster._layout, forecaster._standing.ends, panel, "y")
+            forecaster._update_panel(panel, learn=update_params)
         except BaseException:
             # sktime has moved its cutoff and its data already: all of it, or nothing.
             self._set_cutoff(self._seen)
             self._y = self._rows() if self.get_config()["remember_data"] else None
             raise
-        self._pieces.append(fresh)
-        self._seen = self._cutoff
+        self._pieces.append(self._on_grid(panel, fresh))
+        self._stand_at_cutoff()
         return self
 
     def predict_residuals(self, y: Any = None, X: Any = None) -> Any:
@@ -203,11 +223,31 @@ class TitansSktimeForecaster(BaseForecaster):
         return answer[self._get_columns("predict_quantiles", alpha=alpha)]
 
     def _predict_interval(self, fh: Any, X: Any, coverage: list[float]) -> Any:
-        # To be asked of TitansForecaster.predict_interval, which is calibrated, once it is there.
+        columns = self._get_columns("predict_interval", coverage=coverage)
         alpha = [0.5 + side * share / 2 for share in coverage for side in (-1, 1)]
+        levels = self.forecaster_.model_.levels
+        outside = min(alpha) < levels[0] - 1e-6 or max(alpha) > levels[-1] + 1e-6
+        vouched = self._vouched()
+        if max(coverage) <= vouched or outside:
+            return self._answer(fh, partial(self.forecaster_.predict_interval, coverage), columns)
+        warnings.warn(
+            f"coverage {max(coverage):g} needs more validation windows than there are, which vouch "
+            f"for at most {vouched:.3g}: the bounds are the quantiles learned, instead of split "
+            "conformal. A larger validation_size gives more windows.",
+            stacklevel=3,
+        )
         answer = self._predict_quantiles(fh, X, alpha)
-        answer.columns = self._get_columns("predict_interval", coverage=coverage)
+        answer.columns = columns
         return answer
+
+    def _vouched(self) -> float:
+        """Return the highest coverage for which there are validation errors enough."""
+        residual = self.forecaster_.model_.residual
+        counts = [
+            (~np.isnan(admission.errors)).sum(axis=0).min(initial=len(admission.errors))
+            for admission in (residual.fresh, residual.carried)
+        ]
+        return float(min(counts) / (min(counts) + 1)) + 1e-9
 
     def _answer(self, fh: Any, ask: Callable[..., Any], columns: Any) -> Any:
         """Ask ``ask(rows, context=...)`` for the rows of fh, each from its own origin."""
@@ -220,14 +260,15 @@ class TitansSktimeForecaster(BaseForecaster):
         if ahead.any():
             context = None if origin is None else self._look_back(origin)
             if origin is None or context is not None:
-                answer = ask(int(steps.max()), context=context).to_numpy()
+                rows = int(steps.max())
+                answer = np.asarray(ask(rows, context=context)).reshape(rows, -1)
                 values[ahead] = answer[steps[ahead] - 1]
         if not ahead.all():
             end = len(self._rows()) if origin is None else origin
             for i in np.flatnonzero(~ahead):
                 context = self._look_back(end + steps[i] - 1)
                 if context is not None:
-                    values[i] = ask(1, context=context).to_numpy()
+                    values[i] = ask(1, context=context).ravel()
         return pd.DataFrame(values, index=fh.to_absolute_index(self._cutoff), columns=columns)
 
     def _origin(self) -> int | None:
@@ -247,13 +288,29 @@ class TitansSktimeForecaster(BaseForecaster):
     def _look_back(self, origin: int) -> Any:
         """Return the rows that a forecast from after row ``origin - 1`` looks back on, or None."""
         first = origin - self.context_length_
-        return self._rows().iloc[first:origin] if first >= 0 else None
+        if first < 0:
+            return None
+        # An array, which takes a tenth of the time of a table, and is asked for row by row.
+        context = self._rows().iloc[first:origin].to_numpy(dtype=float, na_value=np.nan)
+        return None if np.isnan(context).all() else context
 
-    def _affordable_context(self, rows: int, prediction_length: int) -> int:
-        """As many windows to learn from as rows to look back on, at least."""
-        share = self.validation_size
-        validation = share if is_count(share) else max(round(share * rows), prediction_length)
-        return int(np.clip((rows - validation - prediction_length) // 2, 2, _LONGEST_CONTEXT))
+    def _on_grid(self, panel: Panel, y: Any) -> Any:
+        """Return y with a row for each time, as the panel has it that was read from it."""
+        import pandas as pd
+
+        (series,) = panel.series
+        if len(series.values) == len(y):
+            return y
+        times = times_from(panel.layout, series.first_time, len(series.values))
+        return pd.DataFrame(series.values, index=times, columns=list(panel.layout.columns))
+
+    def _stand_at_cutoff(self) -> None:
+        """Note the cutoff, with its step, which sktime does not see where rows were left out."""
+        layout = self.forecaster_._layout
+        if layout.time in ("date", "datetime") and self._cutoff.freq is None:
+            with suppress(ValueError):  # a calendar that the cutoff is not on
+                self._cutoff.freq = layout.step
+        self._seen = self._cutoff  # sktime takes its own back where rows come again
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:  # noqa: ARG003  # sktime's signature

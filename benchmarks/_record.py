@@ -28,7 +28,9 @@ FIELDS = [
 ]
 
 
-def record(benchmark: str, rows: list[dict[str, Any]], device: str | None = None) -> Path:
+def record(
+    benchmark: str, rows: list[dict[str, Any]], device: str | None = None, more_versions: str = ""
+) -> Path:
     """Add rows that hold case, provider, metric, value, unit and seed; the rest is filled in.
 
     Where case, provider, metric and seed agree with an older row, the new one takes its place. The
@@ -39,7 +41,7 @@ def record(benchmark: str, rows: list[dict[str, Any]], device: str | None = None
     run = {
         "device": device or f"cpu, {torch.get_num_threads()} threads",
         "versions": f"python {platform.python_version()}, torch {torch.__version__}, "
-        f"numpy {np.__version__}",
+        f"numpy {np.__version__}{more_versions}",
         "commit": _commit(),
         "command": "python " + shlex.join(sys.argv),
     }

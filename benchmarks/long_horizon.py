@@ -1,135 +1,233 @@
 """Long-horizon accuracy by the published protocol: every test window, look-back rows only.
 
-    python benchmarks/long_horizon.py --dataset ETTh1 --context 96 --horizon 96
+    python benchmarks/long_horizon.py [--dataset ETTh1 ...] [--context auto] [--horizon 96 ...]
+    python benchmarks/long_horizon.py --dataset mine.csv --split 0.7/0.1/0.2 --horizon 24
+    python benchmarks/long_horizon.py --dataset ETTh1 --context 96 --horizon 96 --ablation
 
-Scaler and models are fitted on the training part, every choice is made on the validation part, and
-each test window is forecast from its own look-back (no updates, no state carried). Beside Titans:
-its linear part alone (ridge, the floor), seasonal naive and naive, and the memory's ablation:
-frozen (no learning at test time), and no block at all (neither the memory nor its SwiGLU).
-
-At look-back 96 the memory sees 4 persistent tokens and 6 patches, less than one chunk: it learns
-from each, but all its surprise is taken at M_0. At 512 there are 36 tokens, two and a bit chunks.
+Scaler and models are fitted on the training part, every choice is made on the validation part (the
+look-back, too, with ``--context auto``), and each test window is forecast from its own look-back:
+no updates, no state carried. Beside Titans, the defaults everywhere: its linear part alone (ridge),
+seasonal naive and naive; with ``--ablation`` the memory frozen (no learning at test time), and no
+block at all. Each fit has a process of its own. Runs that the results hold already, of the same
+code and settings, are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import resource
+import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
-from typing import Any
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import _record
 import numpy as np
-from matplotlib.figure import Figure
+import pandas as pd
+import torch
+from _horizon_figure import draw
 
-from titans_ts import TitansForecaster, dataset_info, load_dataset
+import titans_core
+import titans_ts
+from titans_ts import TitansForecaster, dataset_info, list_datasets, load_dataset
 from titans_ts.evaluation import actual_windows, naive_forecasts, rolling_forecasts
+from titans_ts.floors import detect_season
 from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING
 
+DATASETS = ["ETTh1", "ETTm1", "Weather", "ILI"]
+HORIZONS, SHORT_HORIZONS = [96, 192, 336, 720], [24, 36, 48, 60]
+SPLITS = {"ett-hour": (8640, 2880, 2880), "ett-quarter": (34560, 11520, 11520)}
 SEASONS = {"h": 24, "30min": 48, "15min": 96, "10min": 144, "D": 365, "7D": 52}
+FROZEN = replace(DEFAULT_BACKBONE.memory, test_time_learning=False)
+FORECASTERS: dict[str, dict[str, Any]] = {
+    "titans": {},
+    "ridge": {"use_network": False},
+    "titans, memory frozen": {"backbone": replace(DEFAULT_BACKBONE, memory=FROZEN)},
+    "titans, no block": {"backbone": replace(DEFAULT_BACKBONE, num_blocks=0)},
+}
 
 
-def memory_variants() -> dict[str, dict[str, Any]]:
-    """The forecaster and its ablations, as options."""
-    memory = replace(DEFAULT_BACKBONE.memory, test_time_learning=False)
-    return {
-        "ridge": {"use_network": False},
-        "titans": {},
-        "titans, memory frozen": {"backbone": replace(DEFAULT_BACKBONE, memory=memory)},
-        "titans, no block": {"backbone": replace(DEFAULT_BACKBONE, num_blocks=0)},
-    }
+class Job(NamedTuple):
+    dataset: str
+    split: str | None
+    context: int | str
+    horizon: int
+    provider: str
+    seed: int
+    quick: bool
+
+    @property
+    def case(self) -> str:
+        name = Path(self.dataset).name + (f" ({self.split})" if self.split else "")
+        quick = ", quick" * self.quick
+        return f"{name}, look-back {self.context}, horizon {self.horizon}{quick}"
 
 
-def run(dataset: str, context: int, horizon: int, seeds: int, quick: bool) -> list[dict[str, Any]]:
-    y = load_dataset(dataset).to_numpy()
+def load(dataset: str, split: str | None) -> tuple[np.ndarray, tuple[int, int, int], int | None]:
+    """Rows, where the parts end, and the season if it is known."""
+    if dataset.endswith(".csv"):
+        table = pd.read_csv(dataset)
+        y = table.select_dtypes("number").to_numpy(float)
+        if split is None:
+            raise SystemExit("say how to split the file, as in --split 0.7/0.1/0.2")
+        parts = SPLITS.get(split) or [float(share) for share in split.split("/")]
+        if parts[0] < 1:
+            train, test = int(len(y) * parts[0]), int(len(y) * parts[2])
+            return y, (train, len(y) - test, len(y)), None
+        return y, tuple(np.cumsum(parts).astype(int).tolist()), None
     info = dataset_info(dataset)
-    train_end, validation_end, test_end = info.split_borders(len(y))
+    y = load_dataset(dataset).to_numpy()
+    return y, info.split_borders(len(y)), SEASONS[info.frequency]
+
+
+def perform(job: Job) -> list[dict[str, Any]]:
+    """Fit and score one forecaster: its rows, with those of the naive floors beside the ridge's."""
+    torch.set_num_threads(1)
+    y, (train_end, validation_end, test_end), season = load(job.dataset, job.split)
     y = y[:test_end]
-    level, scale = y[:train_end].mean(axis=0), y[:train_end].std(axis=0)
-    if quick:  # the first fifth of the test part, and a short training
-        y = y[: validation_end + horizon + (test_end - validation_end) // 5]
-    actual = (actual_windows(y, validation_end, horizon) - level) / scale
-    case = f"{dataset}, look-back {context}, horizon {horizon}" + ", quick" * quick
+    level, scale = np.nanmean(y[:train_end], axis=0), np.nanstd(y[:train_end], axis=0)
+    if job.quick:  # the first fifth of the test part, and a short training
+        y = y[: validation_end + job.horizon + (test_end - validation_end) // 5]
+    actual = (actual_windows(y, validation_end, job.horizon) - level) / scale
     rows: list[dict[str, Any]] = []
 
-    def score(provider: str, seed: int, forecasts: np.ndarray, cpu: float | None = None) -> None:
+    def score(provider: str, forecasts: np.ndarray, **costs: tuple[float, str]) -> None:
         error = (forecasts - level) / scale - actual
         measured = {
-            "MSE": (np.square(error).mean(), "z-score^2"),
-            "MAE": (np.abs(error).mean(), "z-score"),
+            "MSE": (np.nanmean(np.square(error)), "z-score^2"),
+            "MAE": (np.nanmean(np.abs(error)), "z-score"),
             "windows": (len(error), "1"),
+            **{name.replace("_", " "): cost for name, cost in costs.items()},
         }
-        if cpu is not None:
-            measured["fit"] = (cpu, "CPU s")
         for metric, (value, unit) in measured.items():
             rows.append(
-                {"case": case, "provider": provider, "metric": metric, "value": f"{value:.5g}",
-                 "unit": unit, "seed": seed}
+                {"case": job.case, "provider": provider, "metric": metric,
+                 "value": f"{value:.5g}", "unit": unit, "seed": job.seed}
             )  # fmt: skip
-        print(f"{provider:24} seed {seed}  " + "  ".join(
-            f"{metric} {value:.4g}" for metric, (value, _) in measured.items()
-        ), flush=True)  # fmt: skip
 
-    short = {"max_steps": 20, "validate_every": 10} if quick else {}
-    print(case)
-    score("naive", 0, naive_forecasts(y, validation_end, horizon))
-    season = SEASONS[info.frequency]
-    score("seasonal naive", 0, naive_forecasts(y, validation_end, horizon, season))
-    for provider, options in memory_variants().items():
-        for seed in range(seeds if provider != "ridge" else 1):
-            begun = time.process_time()
-            forecaster = TitansForecaster(
-                horizon,
-                context,
-                validation_size=validation_end - train_end,
-                refit=False,  # the protocol: validation rows choose, they do not train
-                random_state=seed,
-                training=replace(DEFAULT_TRAINING, accelerator="cpu", **short),
-                **options,
-            ).fit(y[:validation_end])  # fmt: skip
-            cpu = time.process_time() - begun
-            score(provider, seed, rolling_forecasts(forecaster, y, validation_end, learn=None), cpu)
+    if job.provider == "ridge":
+        score("naive", naive_forecasts(y, validation_end, job.horizon))
+        season = season or detect_season(y[:train_end])
+        score("seasonal naive", naive_forecasts(y, validation_end, job.horizon, season))
+    short = {"max_steps": 20, "validate_every": 10} if job.quick else {}
+    begun = time.process_time()
+    forecaster = TitansForecaster(
+        job.horizon,
+        job.context,
+        validation_size=validation_end - train_end,
+        refit=False,  # the protocol: validation rows choose, they do not train
+        random_state=job.seed,
+        training=replace(DEFAULT_TRAINING, accelerator="cpu", **short),
+        progress=False,
+        **FORECASTERS[job.provider],
+    ).fit(y[:validation_end])
+    fit = time.process_time() - begun
+    fit_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    window = y[validation_end - forecaster.context_length_ : validation_end]
+    took = []
+    for _ in range(20):
+        begun = time.perf_counter()
+        forecaster.predict(context=window)
+        took.append(time.perf_counter() - begun)
+    begun = time.process_time()
+    forecasts = rolling_forecasts(forecaster, y, validation_end, learn=None)
+    score(
+        job.provider,
+        forecasts,
+        fit=(fit, "CPU s"),
+        fit_peak=(fit_peak, "MiB"),
+        predict=(time.process_time() - begun, "CPU s"),
+        predict_peak=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MiB"),
+        one_window=(1000 * statistics.median(took), "ms"),
+        look_back=(forecaster.context_length_, "1"),
+        gate=(float(forecaster.model_.residual.fresh.gate.mean()), "1"),
+    )
     return rows
 
 
-def draw(path: str) -> None:
-    """Draw the mean squared errors of all recorded cases, one panel each."""
-    table = [row for row in _record.read("long_horizon") if row["metric"] == "MSE"]
-    cases = sorted({row["case"] for row in table if "quick" not in row["case"]})
-    if not cases:
-        return
-    figure = Figure(figsize=(6.4, 2.1 * len(cases)), layout="constrained")
-    for axes, case in zip(figure.subplots(len(cases), squeeze=False)[:, 0], cases, strict=True):
-        errors: dict[str, list[float]] = {}
-        for row in table:
-            if row["case"] == case:
-                errors.setdefault(row["provider"], []).append(float(row["value"]))
-        shown = {k: v for k, v in errors.items() if k != "naive"}
-        names = list(shown)[::-1]
-        for i, name in enumerate(names):
-            colour = {"titans": "#0072b2", "ridge": "#e69f00"}.get(name, "0.6")
-            axes.plot(shown[name], [i] * len(shown[name]), "o", color=colour)
-        axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(-0.6, len(names) - 0.4)
-        axes.set_title(case, loc="left", fontsize=10)
-        axes.set_xlabel("test MSE (z-scores); one dot a seed")
-        axes.grid(axis="x", alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=120)
+def code() -> str:
+    """Identity of the code that is measured."""
+    digest = hashlib.sha256()
+    for package in (titans_core, titans_ts):
+        for path in sorted(Path(package.__file__).parent.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def table(jobs: list[Job]) -> None:
+    """Mean and range over seeds per horizon, and the mean over horizons."""
+    values: dict[tuple[str, str], list[float]] = {}
+    for row in _record.read("long_horizon"):
+        if row["metric"] == "MSE":
+            values.setdefault((row["case"], row["provider"]), []).append(float(row["value"]))
+    groups = {job._replace(horizon=0, seed=0, provider="") for job in jobs}
+    for group in sorted(groups, key=str):
+        horizons = sorted(
+            {job.horizon for job in jobs if job._replace(horizon=0, seed=0, provider="") == group}
+        )
+        print(f"\n{group.case.replace(', horizon 0', '')}: test MSE, range over seeds")
+        for provider in ["naive", "seasonal naive", *FORECASTERS]:
+            found = [values.get((group._replace(horizon=h).case, provider)) for h in horizons]
+            if not any(found):
+                continue
+            cells = [
+                f"{h}: {statistics.mean(v):.4f} ({max(v) - min(v):.4f})" if v else f"{h}: -"
+                for h, v in zip(horizons, found, strict=True)
+            ]
+            whole = [statistics.mean(v) for v in found if v]
+            mean = f"mean {statistics.mean(whole):.4f}" if len(whole) == len(horizons) else ""
+            print(f"  {provider:24}" + "  ".join(cells) + f"  {mean}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--dataset", default="ETTh1")
-    parser.add_argument("--context", type=int, default=96)
-    parser.add_argument("--horizon", type=int, default=96)
-    parser.add_argument("--seeds", type=int, default=1)
+    known = ", ".join(list_datasets())
+    parser.add_argument("--dataset", nargs="+", default=DATASETS, help=f"a CSV file, or {known}")
+    parser.add_argument("--split", help=f"of a file: {', '.join(SPLITS)}, or shares as 0.7/0.1/0.2")
+    parser.add_argument("--context", default="auto", help="rows of look-back, or auto")
+    parser.add_argument("--horizon", type=int, nargs="+", help="rows ahead; default: as published")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--ablation", action="store_true", help="the memory frozen, and no block")
     parser.add_argument("--quick", action="store_true", help="a one-minute version")
     options = parser.parse_args()
-    rows = run(options.dataset, options.context, options.horizon, options.seeds, options.quick)
-    path = _record.record("long_horizon", rows)
-    draw(str(path.with_suffix(".png")))
-    print(f"wrote {path}")
+    torch.set_num_threads(1)  # as the runs; see the column "device"
+    context = options.context if options.context == "auto" else int(options.context)
+    providers = list(FORECASTERS) if options.ablation else ["titans", "ridge"]
+    jobs = [
+        Job(dataset, options.split, context, horizon, provider, seed, options.quick)
+        for seed in range(1 if options.quick else options.seeds)
+        for dataset in options.dataset
+        for horizon in options.horizon or (SHORT_HORIZONS if dataset == "ILI" else HORIZONS)
+        for provider in providers
+        if seed == 0 or provider != "ridge"
+    ]
+    versions = f", code {code()}"
+    done = {
+        (row["case"], row["provider"], row["seed"])
+        for row in _record.read("long_horizon")
+        if row["versions"].endswith(versions)
+    }
+    missing = [job for job in jobs if (job.case, job.provider, str(job.seed)) not in done]
+    with ProcessPoolExecutor(
+        options.jobs, mp_context=get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        futures = {pool.submit(perform, job): job for job in missing}
+        for number, future in enumerate(as_completed(futures), start=1):
+            job, found = futures[future], future.result()
+            path = _record.record("long_horizon", found, more_versions=versions)
+            mine = {r["metric"]: r["value"] for r in found if r["provider"] == job.provider}
+            print(
+                f"{number}/{len(missing)} {job.case}, {job.provider}, seed {job.seed}: "
+                f"MSE {mine['MSE']}, MAE {mine['MAE']}, {mine['fit']} CPU s",
+                flush=True,
+            )
+            draw(str(path.with_suffix(".png")))
+    table(jobs)
 
 
 if __name__ == "__main__":

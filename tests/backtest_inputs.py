@@ -1,36 +1,13 @@
-"""A panel and the private methods of the facade, as long as they are not there themselves.
-
-What stands in for them uses only the public forecaster: one wide series without missing values.
-"""
+"""Panels of arrays, and a forecaster that keeps what a backtest asks of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
-from titans_ts import TitansForecaster
-from titans_ts.backtest import backtest
-from titans_ts.frames import read_table
+from titans_ts.frames import Panel, Roles, Series, read_panel
 from titans_ts.series_kinds import Layout
-
-
-@dataclass(frozen=True, kw_only=True)
-class Series:
-    key: str | int | None
-    values: Any
-    past: Any
-    future: Any
-    static: Any
-    first_time: Any = None
-    last_time: Any = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Panel:
-    series: tuple[Series, ...]
-    layout: Any
 
 
 def series_of(values, key=None, first_time=None, last_time=None, future=None):
@@ -43,45 +20,17 @@ def series_of(values, key=None, first_time=None, last_time=None, future=None):
 
 
 def panel_of(y, time_column=None):
-    """The panel of one wide series."""
-    table = read_table(y, time_column=time_column)
-    one = series_of(table.values, None, table.first_time, table.last_time)
-    return Panel(series=(one,), layout=table.layout)
+    """The panel of whatever a user may give."""
+    return read_panel(y, Roles(time_column=time_column))
 
 
 def panel_of_arrays(*arrays):
+    """A list of arrays, targets that are all missing among them."""
     columns = tuple(range(arrays[0].shape[1]))
-    layout = Layout(kind="numpy", columns=columns)
+    layout = Layout(kind="arrays", columns=columns)
     return Panel(
         series=tuple(series_of(values, key) for key, values in enumerate(arrays)), layout=layout
     )
-
-
-def lend(monkeypatch):
-    """Give the forecaster what it lacks of the contract between it and a backtest."""
-
-    def fit_panel(self, panel):
-        self.time_column = None  # values have none
-        return self.fit(panel.series[0].values)
-
-    def update_panel(self, panel, learn=True):
-        return self.update(panel.series[0].values, learn=learn)
-
-    def forecast_all(self):
-        return self.predict()[None], self.predict_quantiles()[None]
-
-    def backtest_of(self, y, **options):
-        return backtest(self, panel_of(y, self.time_column), **options)
-
-    methods = {
-        "_fit_panel": fit_panel,
-        "_update_panel": update_panel,
-        "_forecast_all": forecast_all,
-        "backtest": backtest_of,
-    }
-    for name, method in methods.items():
-        if not hasattr(TitansForecaster, name):
-            monkeypatch.setattr(TitansForecaster, name, method, raising=False)
 
 
 class Recorder:

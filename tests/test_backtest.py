@@ -9,19 +9,13 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from backtest_inputs import (
-    Panel,
-    Recorder,
-    lend,
-    panel_of,
-    panel_of_arrays,
-    series_of,
-)
+from backtest_inputs import Recorder, panel_of, panel_of_arrays, series_of
 from sklearn.metrics import mean_absolute_error, mean_pinball_loss, mean_squared_error
 
 from titans_ts import TitansForecaster, TrainingConfig
 from titans_ts.backtest import backtest
 from titans_ts.evaluation import naive_forecasts
+from titans_ts.frames import Panel
 from titans_ts.series_kinds import Layout
 
 P, L, T = 6, 24, 240
@@ -29,8 +23,7 @@ MODELS = ["TitansForecaster", "Ridge", "Naive", "SeasonalNaive"]
 
 
 @pytest.fixture(autouse=True)
-def _lent(monkeypatch):
-    lend(monkeypatch)
+def _no_calls_yet(monkeypatch):
     monkeypatch.setattr(Recorder, "calls", [])
 
 
@@ -59,9 +52,7 @@ def linear(**options):
 
 def run(y, forecaster=None, **options):
     forecaster = linear() if forecaster is None else forecaster
-    missing = isinstance(y, np.ndarray) and np.isnan(y).any()  # which only panels may have
-    panel = panel_of_arrays(y) if missing else panel_of(y)
-    return backtest(forecaster, panel, **{"progress": False, **options})
+    return backtest(forecaster, panel_of(y), **{"progress": False, **options})
 
 
 def models_of(frame):

@@ -7,7 +7,6 @@ import math
 
 import polars as pl
 import pytest
-from backtest_inputs import lend
 from typer.testing import CliRunner
 
 from titans_ts import TitansForecaster, load_dataset
@@ -15,11 +14,6 @@ from titans_ts.cli import app
 
 SIZES = ["--prediction-length", "6", "--context-length", "24", "--no-network"]
 COLUMNS = ["--columns", "temp_max,wind"]
-
-
-@pytest.fixture(autouse=True)
-def _lent(monkeypatch):
-    lend(monkeypatch)
 
 
 def run(*arguments, code=0):
@@ -135,3 +129,28 @@ def test_a_command_that_makes_no_sense_is_refused_with_code_2(data, options, tex
     stdout, stderr = run(data, *options, code=2)
     assert stdout == ""
     assert text in " ".join(stderr.replace("│", " ").split())
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_long_table_is_backtested_series_by_series(data, tmp_path):
+    table = pl.read_csv(data, try_parse_dates=True).select(
+        unique_id=pl.lit("Seattle"), ds="date", y="temp_max", wind="wind"
+    )
+    other = table[:-100].with_columns(unique_id=pl.lit("elsewhere"), y=pl.col("y") * 2)
+    table = pl.concat([table, other, table.with_columns(unique_id=pl.lit("x"), y=pl.col("wind"))])
+    table = table.with_columns(y=pl.when(pl.col("y") > 30).then(None).otherwise(pl.col("y")))
+    for name in ("long.csv", "long.parquet"):
+        write = table.write_csv if name.endswith("csv") else table.write_parquet
+        write(tmp_path / name)
+        stdout, stderr = run(
+            tmp_path / name, *SIZES, "--json", "-q", "--n-windows", 2, "-o", tmp_path / "out.csv"
+        )
+        found = json.loads(stdout)
+        assert found["channels"] == ["Seattle", "elsewhere", "x"]
+        assert "says nothing about 'elsewhere'" in stderr
+        written = pl.read_csv(tmp_path / "out.csv")
+        assert written["unique_id"].unique(maintain_order=True).to_list() == ["Seattle", "x"]
+    renamed = table.rename({"unique_id": "place"})
+    renamed.write_csv(tmp_path / "named.csv")
+    options = ["--json", "-q", "--n-windows", 2, "--id-column", "place", "--columns", "y"]
+    assert json.loads(run(tmp_path / "named.csv", *SIZES, *options)[0]) == found

@@ -48,7 +48,7 @@ def points(columns: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
 def forecaster() -> Subject:
     y = series(140, 2)
     spoiled = y.copy()
-    spoiled[77, 0] = np.nan
+    spoiled[77, 0] = np.inf
     context = series(40, 2)
     return Subject(
         name="forecaster",
@@ -64,10 +64,18 @@ def forecaster() -> Subject:
         data=(y,),
         other=(series(120, 3),),
         bad=[(spoiled,), (y[:12],), ("history.csv",), (np.zeros((3, 4, 5)),)],
-        answer=lambda f: [f.predict(), f.predict_quantiles(), f.n_features_in_],
+        answer=lambda f: [
+            f.predict(),
+            f.predict_quantiles(),
+            f.predict_interval(),
+            f.sample_paths(5),
+            f.n_features_in_,
+        ],
         methods={
             "predict": lambda f: f.predict(),
             "predict_quantiles": lambda f: f.predict_quantiles(),
+            "predict_interval": lambda f: f.predict_interval(),
+            "sample_paths": lambda f: f.sample_paths(5),
             "update": lambda f: f.update(context),
             "save": lambda f: f.save("nowhere"),
             "snapshot": lambda f: f.snapshot(),

@@ -49,9 +49,19 @@ def fitted(weather: pd.DataFrame) -> TitansForecaster:
     carried = dataclasses.replace(residual.carried, gate=1.0, loss=0.0, pinball=0.0)
     residual = dataclasses.replace(residual, carried=carried)
     forecaster.model_ = dataclasses.replace(forecaster.model_, residual=residual)
-    forecaster._stream = forecaster.model_.begin(y, forecaster._stream.linear)
-    assert forecaster._stream.memory is not None
+    (key,) = forecaster._standing.streams
+    begun = forecaster.model_.begin(
+        y, forecaster._standing.linear, forecaster.model_.scalers[0], np.arange(y.shape[1])
+    )
+    assert begun.memory is not None
+    forecaster._standing.streams[key] = begun
     return forecaster
+
+
+def stream_of(forecaster: TitansForecaster) -> Stream:
+    """The only stream of a wide table."""
+    (stream,) = forecaster._standing.streams.values()
+    return stream
 
 
 @pytest.fixture
@@ -78,9 +88,12 @@ def test_row_by_row_equals_all_rows_at_once_bit_for_bit(
     for row in rows[:200]:
         forecaster.update(row[None])
     assert same_forecasts(forecaster, at_once)
-    np.testing.assert_array_equal(forecaster._stream.linear.weights, at_once._stream.linear.weights)
-    assert forecaster._stream.memory is not None
-    assert forecaster._stream.patches == at_once._stream.patches
+    for one, other in zip(
+        forecaster._standing.linear.weights, at_once._standing.linear.weights, strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert stream_of(forecaster).memory is not None
+    assert stream_of(forecaster).patches == stream_of(at_once).patches
 
 
 @pytest.mark.parametrize("learn", [True, False, None])
@@ -141,13 +154,13 @@ def test_a_snapshot_can_be_restored_again_and_again(
 def test_without_learning_update_only_moves_the_origin(
     forecaster: TitansForecaster, rows: np.ndarray
 ) -> None:
-    weights = forecaster._stream.linear.weights.copy()
-    memory = forecaster._stream.memory
+    weights = [matrix.copy() for matrix in forecaster._standing.linear.weights]
+    memory = stream_of(forecaster).memory
     frozen = forecaster.update(rows[:80], learn=False)
-    np.testing.assert_array_equal(frozen._stream.linear.weights, weights)
-    assert frozen._stream.memory is memory
-    context = np.vstack([rows[56:80]])
-    assert np.array_equal(frozen._stream.context.T, frozen.model_.scaler.apply(context))
+    np.testing.assert_array_equal(frozen._standing.linear.weights, weights)
+    assert stream_of(frozen).memory is memory
+    context = stream_of(frozen).context[:, -24:].T
+    assert np.array_equal(context, frozen.model_.scalers[0].apply(rows[56:80]))
 
 
 def test_the_memory_holds_what_no_window_sees_any_more(
@@ -160,7 +173,7 @@ def test_the_memory_holds_what_no_window_sees_any_more(
     for past in (rows[:80], another_past):
         forecaster.restore(start)
         # Only the memory learns here, so that only it can tell the two pasts apart.
-        forecaster._stream.linear.learn = lambda *_: None  # type: ignore[method-assign]
+        forecaster._standing.linear.learn = lambda *_: None  # type: ignore[method-assign]
         forecasts.append(forecaster.update(past).predict())
     assert not np.array_equal(*forecasts)
 
@@ -169,11 +182,13 @@ def test_the_stream_is_of_bounded_size(forecaster: TitansForecaster, rows: np.nd
     forecaster.update(rows[:100])
 
     def size() -> int:
-        stream = forecaster._stream
+        stream = stream_of(forecaster)
         memory = stream.memory
         assert memory is not None
         weights = memory.blocks[0].memory.weights
-        return stream.recent.size + stream.linear.covariance.size + sum(w.numel() for w in weights)
+        linear = forecaster._standing.linear
+        arrays = [stream.recent, stream.known, *linear.weights, *linear.covariance]
+        return sum(a.size for a in arrays) + sum(w.numel() for w in weights)
 
     before = size()
     forecaster.update(rows[100:400])
@@ -313,8 +328,9 @@ def test_a_file_holds_the_network_that_was_fitted_whatever_the_parameters_are_no
 def test_without_the_network_it_is_the_ridge(weather: pd.DataFrame) -> None:
     y = weather.to_numpy()[:400]
     ridge = TitansForecaster(**{**TINY, "use_network": False}).fit(y)
-    expected = ridge._stream.linear.predict(ridge._stream.context)
-    in_units = ridge.model_.scaler.undo(expected.T, y[-1])
+    linear = ridge._standing.linear
+    expected = linear.predict(stream_of(ridge).context[:, -linear.context_length :])
+    in_units = ridge.model_.scalers[0].undo(expected.T, y[-1])
     np.testing.assert_array_equal(ridge.predict(), in_units)
     assert ridge.model_.residual.network is None
     assert ridge.training_history_ is None
@@ -417,8 +433,8 @@ def test_levels_may_come_in_float32(weather: pd.DataFrame) -> None:
 def test_importing_the_head_stays_light() -> None:
     code = (
         "import torch, sys; before = set(sys.modules); from titans_ts import TitansForecaster;"
-        "heavy = {'sklearn', 'scipy', 'pandas', 'polars', 'matplotlib', 'lightning_fabric',"
-        " 'pooch', 'typer', 'rich'};"
+        "heavy = {'sklearn', 'scipy', 'pandas', 'polars', 'pyarrow', 'narwhals', 'matplotlib',"
+        " 'lightning_fabric', 'pooch', 'typer', 'rich'};"
         "print(sorted(heavy & (set(sys.modules) - before)))"
     )
     answer = subprocess.run(

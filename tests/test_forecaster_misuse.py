@@ -41,16 +41,19 @@ def spoiled(value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("y", "error", "message"),
     [
-        (np.zeros((3, 4, 5)), ValueError, r"y.*\(3, 4, 5\)"),
+        (np.zeros((2, 3, 4, 5)), ValueError, r"y.*\(2, 3, 4, 5\)"),
+        (np.zeros((3, 4, 5)), ValueError, "the longest series, 0, has 4 rows"),
         (np.empty((0, 2)), ValueError, "y has no rows"),
-        (spoiled(np.nan), ValueError, "y has 1 missing value.*row 17"),
+        (np.full((120, 2), np.nan), ValueError, "y has only missing values"),
+        (Y * [1, np.nan], ValueError, "column 1 of y has only missing values; drop it"),
         (spoiled(np.inf), ValueError, "infinite.*row 17"),
         ("history.csv", TypeError, "str"),
         (None, TypeError, "NoneType"),
         (FRAME[::-1], ValueError, "sort_index"),
         (pd.concat([FRAME, FRAME[-1:]]), ValueError, r"2024-04-29.*duplicated"),
         (FRAME.assign(c="x"), TypeError, "'c'"),
-        (pl.from_dict({"a": [1.0, None, 2.0]}), ValueError, "y has 1 missing value"),
+        (pl.DataFrame({"a": [None]}, {"a": pl.Float64}), ValueError, "only missing values"),
+        ([Y, Y[:, :1]], ValueError, r"one C; got \[\(120, 2\), \(120, 1\)\]"),
     ],
 )
 def test_fit_refuses_what_is_no_clean_series(y: Any, error: type, message: str) -> None:
@@ -79,8 +82,12 @@ def test_a_validation_part_shorter_than_a_forecast_is_refused() -> None:
     [
         ("prediction_length", 0, "an int >= 1; got 0"),
         ("prediction_length", 4.0, "an int >= 1; got 4.0"),
-        ("context_length", 1, "an int >= 2; got 1"),
-        ("context_length", True, "an int >= 2; got True"),
+        ("context_length", 1, "an int >= 2 or 'auto'; got 1"),
+        ("context_length", True, "an int >= 2 or 'auto'; got True"),
+        ("context_length", "long", "an int >= 2 or 'auto'; got 'long'"),
+        ("refit", 1, "a bool; got 1"),
+        ("id_column", None, "a str; got None"),
+        ("target_columns", "y", "a sequence of column names"),
         ("quantile_levels", (0.1, 0.9), "with 0.5 among them"),
         ("quantile_levels", (0.5, 0.1), "ascending"),
         ("quantile_levels", (0.5, 1.0), r"in \(0, 1\)"),
@@ -108,10 +115,12 @@ def test_unknown_parameters_are_refused() -> None:
     forecaster = TitansForecaster()
     with pytest.raises(ValueError, match=r"Invalid parameter 'horizon' .*Valid parameters are: "):
         forecaster.set_params(horizon=3, context_length=7)
-    assert forecaster.context_length == 96
+    assert forecaster.context_length == "auto"
 
 
-@pytest.mark.parametrize("method", ["predict", "predict_quantiles", "snapshot"])
+@pytest.mark.parametrize(
+    "method", ["predict", "predict_quantiles", "predict_interval", "sample_paths", "snapshot"]
+)
 def test_an_unfitted_forecaster_says_so(method: str) -> None:
     with pytest.raises(NotFittedError, match=r"not fitted yet: call fit\(y\) before"):
         getattr(TitansForecaster(), method)()
@@ -130,7 +139,7 @@ def test_an_unfitted_forecaster_neither_updates_nor_saves(tmp_path: Path) -> Non
     [
         (Y[:5, :1], ValueError, "y_new has 1 column"),
         (Y[0], ValueError, r"pass y_new\[None, :\]"),
-        (np.full((3, 2), np.nan), ValueError, "y_new has 6 missing values"),
+        (np.full((3, 2), np.inf), ValueError, "y_new has 3 infinite values; first in column 0"),
         (np.full((1, 2), 1e200), ValueError, r"y_new holds 1e\+200 at row 0 of channel 0"),
         (FRAME[:5], ValueError, "y_new is a pandas DataFrame; .* fitted on a numpy array"),
     ],
@@ -149,7 +158,10 @@ def test_a_refused_update_leaves_the_stream_where_it_was(
     [
         (FRAME[-3:], "y_new must start at 2024-04-30.* got 2024-04-27"),
         (FRAME.rename(columns={"b": "c"}), r"missing \['b'\], unexpected \['c'\]"),
-        (FRAME.set_index(FRAME.index + pd.Timedelta(days=125)), "must start at 2024-04-30"),
+        (
+            FRAME.set_index(FRAME.index + pd.Timedelta(days=120 + 1201)),
+            "y_new starts at 2027-08-14, 1201 steps later than due; at most 1200 may be left out",
+        ),
     ],
 )
 def test_rows_that_do_not_follow_are_refused(
@@ -171,12 +183,18 @@ def test_a_context_that_is_too_short_says_how_long_it_must_be(on_numpy: TitansFo
         on_numpy.predict(context=Y[:11])
 
 
-@pytest.mark.parametrize("length", [0, 5, 2.0])
-def test_a_length_that_was_not_fitted_is_refused(on_numpy: TitansForecaster, length: Any) -> None:
-    with pytest.raises(
-        ValueError, match=rf"prediction_length must be an int in \[1, 4\].*{length}"
-    ):
+@pytest.mark.parametrize("length", [0, -1, True, 2.0])
+def test_a_length_that_is_none_is_refused(on_numpy: TitansForecaster, length: Any) -> None:
+    with pytest.raises(ValueError, match=rf"prediction_length must be an int >= 1; got {length}\."):
         on_numpy.predict(length)
+
+
+def test_a_length_beyond_the_fitted_one_is_warned_of(on_numpy: TitansForecaster) -> None:
+    message = "prediction_length = 5 is beyond the 4 rows fitted for: the forecast rolls on"
+    for method in ("predict", "predict_quantiles", "predict_interval", "sample_paths"):
+        with pytest.warns(UserWarning, match=message) as caught:
+            getattr(on_numpy, method)(prediction_length=5)
+        assert caught[0].filename == __file__  # the line that asked
 
 
 @pytest.mark.parametrize("levels", [[0.01], [0.5, 0.99], [], [float("nan")]])

@@ -24,6 +24,8 @@ class Admission:
 
     Parameters
     ----------
+    asks_memory : bool
+        Whether the network answers with its memory, or without.
     gate : ndarray of shape (K,), or (1,)
         Factors of the network's correction of the point forecast, in [0, 1], of each channel or of
         a panel as a whole; 0 leaves the linear part alone.
@@ -40,6 +42,7 @@ class Admission:
         what intervals and sample paths are made of. Of a panel, windows of all its channels.
     """
 
+    asks_memory: bool
     gate: Array
     learned_levels: bool
     shift: Array
@@ -63,7 +66,8 @@ class Residual:
         Distances from the median to each level of the linear part's training errors, in window
         scales.
     fresh, carried : Admission
-        For a memory that begins with the window, and for one that holds what came before.
+        Of a window by itself, with a memory that begins with it if that did better; and of a memory
+        that holds what came before.
     """
 
     network: ForecastNetwork | None
@@ -78,9 +82,10 @@ class Residual:
     @property
     def uses_memory(self) -> bool:
         """Whether a stream forecasts with its carried memory (validation found it no worse)."""
-        fresh, carried = self.fresh, self.carried
-        no_worse = carried.loss <= fresh.loss and carried.pinball <= fresh.pinball
-        return carried.uses_network and no_worse
+        carried = self.carried
+        return (
+            carried.asks_memory and carried.uses_network and better(carried, self.fresh) is carried
+        )
 
     @property
     def streaming(self) -> Admission:
@@ -116,7 +121,14 @@ class Forecasts:
     answer: Array | None
 
 
-def admit(forecasts: Forecasts, spread: Array, levels: Array, channels: int) -> Admission:
+def better(one: Admission, other: Admission) -> Admission:
+    """The first, if validation found it no worse in either respect; else the other."""
+    return one if one.loss <= other.loss and one.pinball <= other.pinball else other
+
+
+def admit(
+    forecasts: Forecasts, spread: Array, levels: Array, channels: int, *, asks_memory: bool
+) -> Admission:
     """Gate the correction, choose and calibrate the levels, all on validation."""
     error, scale, answer = forecasts.error, forecasts.scale, forecasts.answer
     by_channel = _by_channel(forecasts, channels)
@@ -137,7 +149,7 @@ def admit(forecasts: Forecasts, spread: Array, levels: Array, channels: int) -> 
     errors = (left / scale).reshape(-1, len(by_channel), left.shape[-1])
     most = max(_MOST_ERRORS // errors[0].size, 64)
     errors = errors[np.unique(np.linspace(0, len(errors) - 1, most).astype(int))]
-    return Admission(gate, learned_levels, shift, loss, pinball, errors)
+    return Admission(asks_memory, gate, learned_levels, shift, loss, pinball, errors)
 
 
 def _gate(

@@ -31,6 +31,7 @@ from titans_ts.cli_options import (
     Columns,
     ContextLength,
     Data,
+    IdColumn,
     MaxSteps,
     ModelFile,
     Network,
@@ -38,15 +39,10 @@ from titans_ts.cli_options import (
     Quiet,
     Seed,
     TimeColumn,
+    rows_of,
 )
-from titans_ts.files import (
-    FILES,
-    choose_columns,
-    forecast_to_csv,
-    match_layout,
-    read_data,
-    read_file,
-)
+from titans_ts.file_forecasts import forecast_facts, forecast_to_csv
+from titans_ts.files import FILES, choose_columns, match_layout, read_data, read_file
 
 if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
@@ -72,16 +68,18 @@ def fit(
     data: Data,
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
     time_column: TimeColumn = None,
+    id_column: IdColumn = None,
     columns: Columns = None,
     prediction_length: PredictionLength = 24,
-    context_length: ContextLength = 96,
+    context_length: ContextLength = "auto",
     validation_size: Annotated[float, typer.Option(help="Last part, a share or rows.")] = 0.2,
     network: Network = True,
     max_steps: MaxSteps = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Learn from a table of rows in time order; write a model."""
+    """Learn from a table, wide or long; write a model."""
+    look_back = rows_of(context_length)
     if max_steps is not None and not network:
         raise typer.BadParameter("goes with a network only", param_hint="--max-steps")
     if data.lower().endswith(FILES):
@@ -93,18 +91,18 @@ def fit(
     begun = time.perf_counter()
     rows = read_data(data)
     with about(data):
-        rows, time_column = choose_columns(rows, time_column, columns)
+        rows, chosen = choose_columns(rows, time_column, columns, id_column)
         forecaster = TitansForecaster(
             prediction_length=prediction_length,
-            context_length=context_length,
+            context_length=look_back,
             validation_size=int(validation_size)
             if validation_size.is_integer()
             else validation_size,
             use_network=network,
             training=None if max_steps is None else replace(DEFAULT_TRAINING, max_steps=max_steps),
-            time_column=time_column,
             random_state=seed,
             progress=not quiet,
+            **chosen.parameters,
         ).fit(rows)
     forecaster.save(output)
     if not quiet:
@@ -119,7 +117,7 @@ def forecast(
     model: ModelFile,
     new: Annotated[Path | None, typer.Option(help="Learn these rows first.")] = None,
     prediction_length: Annotated[
-        int | None, typer.Option(min=1, help="As fitted, or less.")
+        int | None, typer.Option(min=1, help="As fitted; a longer one rolls on.")
     ] = None,
     levels: Annotated[str, typer.Option(help="Quantiles beside the forecast.")] = "0.1,0.9",
     output: Annotated[Path, typer.Option("--output", "-o", help="File; - is stdout.")] = STDOUT,
@@ -145,7 +143,7 @@ def forecast(
         rows = read_file(new)
         with about(new):
             forecaster.update(match_layout(rows, forecaster._layout))
-    result = _forecast(forecaster, prediction_length, wanted)
+    result = forecast_facts(forecaster, prediction_length, wanted)
     text = json.dumps(result) + "\n" if as_json else forecast_to_csv(result)
     write_texts(output, [text])
     if save is not None:  # last: if anything failed before, the same command can be run again
@@ -163,35 +161,6 @@ def info(model: ModelFile, as_json: AsJson = False) -> None:
 
     facts = _facts(TitansForecaster.load(model))
     typer.echo(json.dumps(facts, indent=2)) if as_json else print_facts(facts)
-
-
-def _forecast(
-    forecaster: TitansForecaster, prediction_length: int | None, levels: list[float]
-) -> dict[str, Any]:
-    """Times, if there are any, and by channel the point forecast and the quantiles."""
-    import numpy as np
-
-    layout = forecaster._layout
-    point: Any = forecaster.predict(prediction_length)
-    quantiles: Any = forecaster.predict_quantiles(levels, prediction_length)
-    times: Any = None
-    if layout.kind == "polars" and layout.time is not None:
-        times = point[layout.time_name].to_list()
-        point, quantiles = point.drop(layout.time_name), quantiles.drop(layout.time_name)
-    elif layout.kind in ("pandas", "series"):
-        times = point.index.to_timestamp() if layout.time == "period" else point.index
-    if times is not None:
-        times = [t.isoformat() if hasattr(t, "isoformat") else int(t) for t in times]
-    points = np.asarray(point).reshape(len(point), -1)
-    fans = np.asarray(quantiles).reshape(*points.shape, len(levels))
-    channels = {
-        str(label): {
-            "point": points[:, c].tolist(),
-            "quantiles": {f"{q:g}": fans[:, c, i].tolist() for i, q in enumerate(levels)},
-        }
-        for c, label in enumerate(layout.columns)
-    }
-    return {"time_column": layout.time_name, "times": times, "channels": channels}
 
 
 def _facts(forecaster: TitansForecaster) -> dict[str, Any]:

@@ -17,11 +17,13 @@ from titans_ts.cli_options import (
     Columns,
     ContextLength,
     Data,
+    IdColumn,
     MaxSteps,
     Network,
     PredictionLength,
     Seed,
     TimeColumn,
+    rows_of,
 )
 from titans_ts.files import FILES, choose_columns, read_data
 
@@ -48,8 +50,9 @@ def backtest(
     ] = "no",
     columns: Columns = None,
     time_column: TimeColumn = None,
+    id_column: IdColumn = None,
     prediction_length: PredictionLength = 24,
-    context_length: ContextLength = 96,
+    context_length: ContextLength = "auto",
     season_length: Annotated[
         int | None, typer.Option(min=1, help="Rows of a season; else it is found.")
     ] = None,
@@ -63,7 +66,7 @@ def backtest(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Forecast from past cutoffs, beside ridge and naive; show errors and skill."""
-    how = _refit(refit)
+    how, look_back = _refit(refit), rows_of(context_length)
     if max_steps is not None and not network:
         raise typer.BadParameter("goes with a network only", param_hint="--max-steps")
     if output is not None:
@@ -78,14 +81,14 @@ def backtest(
 
     rows = read_data(data)
     with about(data):
-        rows, time_column = choose_columns(rows, time_column, columns)
+        rows, chosen = choose_columns(rows, time_column, columns, id_column)
         forecaster: Any = TitansForecaster(
             prediction_length=prediction_length,
-            context_length=context_length,
+            context_length=look_back,
             use_network=network,
             training=None if max_steps is None else replace(DEFAULT_TRAINING, max_steps=max_steps),
-            time_column=time_column,
             random_state=seed,
+            **chosen.parameters,
         )
         result: BacktestResult = forecaster.backtest(
             rows,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,12 +13,27 @@ DATA_HELP = f"A file ({', '.join(FILES)}), or the name of a data set, such as se
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help=DATA_HELP)]
 ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File that `fit` wrote.")]
-TimeColumn = Annotated[str | None, typer.Option(help="The times, if not the only dates.")]
-Columns = Annotated[str | None, typer.Option(help="Channels, as in a,b; else all.")]
+TimeColumn = Annotated[str | None, typer.Option(help="The times, if not ds or the only dates.")]
+IdColumn = Annotated[
+    str | None, typer.Option(help="Tells the series of a long table apart; else unique_id.")
+]
+Columns = Annotated[str | None, typer.Option(help="Channels, as in a,b; else y or all.")]
 PredictionLength = Annotated[int, typer.Option(min=1, help="Rows to forecast.")]
-ContextLength = Annotated[int, typer.Option(min=2, help="Rows of look-back.")]
+ContextLength = Annotated[
+    str, typer.Option(metavar="auto|N", help="Rows of look-back, or chosen from the data.")
+]
 Network = Annotated[bool, typer.Option(help="Train a network, or linear only.")]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Training steps, at most.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+
+def rows_of(context_length: str) -> int | Literal["auto"]:
+    """``--context-length`` as the forecaster takes it."""
+    if context_length == "auto":
+        return "auto"
+    if context_length.isdecimal() and int(context_length) >= 2:
+        return int(context_length)
+    message = f"{context_length!r} is not auto or a number of rows, 2 or more"
+    raise typer.BadParameter(message, param_hint="--context-length")

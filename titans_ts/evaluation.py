@@ -7,7 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from titans_ts.forecaster import TitansForecaster
+from titans_ts.outlook import at_levels
 from titans_ts.windows import Array, sliding_windows
+
+_WINDOWS_AT_ONCE = 128
 
 
 def actual_windows(y: Array, first: int, prediction_length: int) -> Array:
@@ -33,7 +36,7 @@ def rolling_forecasts(
     learn : bool or None
         True: the rows before each origin are revealed by ``update``, which learns from them.
         False: they are revealed, and nothing is learned. None: each forecast is made from its
-        ``context_length`` rows alone, as in the published long-horizon benchmarks.
+        ``context_length_`` rows alone, as in the published long-horizon benchmarks.
     levels : sequence of float, optional
         Forecast these quantiles; None forecasts the point.
 
@@ -41,16 +44,31 @@ def rolling_forecasts(
     -------
     ndarray of shape (n, P, C), or (n, P, C, Q) with levels
     """
+    origins = range(first, len(y) - forecaster.prediction_length + 1)
+    if learn is None:
+        return _from_windows(forecaster, y, origins, levels)
     forecasts = []
-    for origin in range(first, len(y) - forecaster.prediction_length + 1):
-        context = y[origin - forecaster.context_length_ : origin] if learn is None else None
-        if learn is not None and origin > first:
+    for origin in origins:
+        if origin > first:
             forecaster.update(y[origin - 1 : origin], learn=learn)
-        if levels is None:
-            forecasts.append(forecaster.predict(context=context))
-        else:
-            forecasts.append(forecaster.predict_quantiles(levels, context=context))
+        forecasts.append(
+            forecaster.predict() if levels is None else forecaster.predict_quantiles(levels)
+        )
     return np.stack(forecasts)
+
+
+def _from_windows(
+    forecaster: TitansForecaster, y: Array, origins: range, levels: Sequence[float] | None
+) -> Array:
+    """What ``predict(context=...)`` answers window by window, many at a time."""
+    length, known = forecaster.context_length_, forecaster.model_.levels
+    found = []
+    for start in range(origins.start, origins.stop, _WINDOWS_AT_ONCE):
+        some = range(start, min(start + _WINDOWS_AT_ONCE, origins.stop))
+        point, quantiles = forecaster._forecast_windows([y[o - length : o] for o in some])
+        wanted = point if levels is None else at_levels(quantiles, known, np.asarray(levels))
+        found.append(wanted)
+    return np.concatenate(found)
 
 
 def naive_forecasts(y: Array, first: int, prediction_length: int, season_length: int = 1) -> Array:

@@ -27,7 +27,7 @@ from titans_ts.frames import (
 from titans_ts.model import Snapshot, Standing
 from titans_ts.model_file import load_forecaster, save_forecaster
 from titans_ts.outlook import Outlook, at_levels
-from titans_ts.question import Ahead, ask_context, ask_streams
+from titans_ts.question import Ahead, Asked, ask_context, ask_streams
 from titans_ts.settings import CONSTRAINTS, QUANTILE_LEVELS, is_count
 from titans_ts.windows import Array
 
@@ -507,7 +507,16 @@ class TitansForecaster:
 
     def _forecast_all(self) -> tuple[Array, Array]:
         """Point (N, P, C) and quantiles (N, P, C, Q) of all series, in the order of the fit."""
-        asked = ask_streams(self._standing, self.model_)
+        return self._answer(ask_streams(self._standing, self.model_))
+
+    def _forecast_windows(self, windows: Sequence[Array]) -> tuple[Array, Array]:
+        """The same of windows (L, C) of the one series that was fitted."""
+        standing, model = self._standing, self.model_
+        (scaler,), channel = model.scalers, model.channels_of(0)
+        streams = [model.begin(y, standing.linear, scaler, channel) for y in windows]
+        return self._answer([Asked(None, None, stream, scaler) for stream in streams])
+
+    def _answer(self, asked: list[Asked]) -> tuple[Array, Array]:
         rows = self._standing.linear.prediction_length
         streams = [each.stream for each in asked]
         outlooks = self.model_.look_ahead(streams, self._standing.linear, rows)

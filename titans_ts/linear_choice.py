@@ -127,7 +127,7 @@ def choose_linear(
     weights = _channel_weights(channels, longest, prediction_length)
     total = np.zeros((longest + prediction_length,) * 2)
     for k in np.flatnonzero(weights).tolist():
-        total += weights[k] * validation_moments(channels, k, longest, prediction_length)
+        total += weights[k] * validation_moments(channels, k, longest, prediction_length)[0]
     error = Quadratic(total, prediction_length)
     shared, losses = [], np.zeros(n)
     for i, length in enumerate(look_backs):
@@ -136,7 +136,7 @@ def choose_linear(
     if own is not None:
         losses[:] = 0
         for k in range(len(channels)):
-            moments = validation_moments(channels, k, longest, prediction_length)
+            moments, _ = validation_moments(channels, k, longest, prediction_length)
             error = Quadratic(moments, prediction_length)
             for i, length in enumerate(look_backs):
                 ridge = _own_ridge(channels, k, length, prediction_length)
@@ -225,10 +225,10 @@ def _channel_weights(channels: Channels, length: int, prediction_length: int) ->
     """What each channel counts on validation; they sum to one."""
     weights = np.zeros(len(channels))
     for k in range(len(channels)):
-        moments = validation_moments(channels, k, length, prediction_length)
+        moments, count = validation_moments(channels, k, length, prediction_length)
         # A channel that breaks out of its training range must not choose for the others.
         outburst = Quadratic(moments, prediction_length).of(np.zeros((length, prediction_length)))
-        weights[k] = 1 / max(outburst, 1.0) if moments.any() else 0.0
+        weights[k] = 1 / max(outburst, 1.0) if count else 0.0
     if not weights.any():
         raise ValueError(
             "no window of the validation part has enough known values to choose by: half of "

@@ -112,7 +112,9 @@ class Model:
         window, scale = normalise(context[:, -self.clock.context_length :])
         answer = np.zeros((1, len(self.levels), 1))
         if residual.network is not None and admission.uses_network:
-            answer = self._ask(residual.network, window, channel, memory)  # (K, Q, P)
+            answer = self._ask(
+                residual.network, window, channel, memory, admission.asks_memory
+            )  # (K, Q, P)
         gate, shift = (_of_channels(x, channel) for x in (admission.gate, admission.shift))
         correction = gate[:, None, None] * answer[:, median_index(self.levels), None]
         levels = answer if admission.learned_levels else correction + residual.spread
@@ -124,7 +126,11 @@ class Model:
 
     @staticmethod
     def _ask(
-        network: ForecastNetwork, window: Array, channel: np.ndarray, memory: BackboneState | None
+        network: ForecastNetwork,
+        window: Array,
+        channel: np.ndarray,
+        memory: BackboneState | None,
+        ask_memory: bool,
     ) -> Array:
         # A joined memory is not cut up again; without one the windows may be as many as they like.
         pieces = 1 if memory is not None else -(-len(window) // _WINDOWS_AT_ONCE)
@@ -132,7 +138,8 @@ class Model:
         for rows in np.array_split(np.arange(len(window)), pieces):
             x = torch.from_numpy(window[rows]).float()
             with torch.no_grad():
-                answers.append(network(x, torch.from_numpy(channel[rows]), memory).double().numpy())
+                k = torch.from_numpy(channel[rows])
+                answers.append(network(x, k, memory, ask_memory=ask_memory).double().numpy())
         return np.concatenate(answers)
 
 

@@ -101,15 +101,18 @@ def training_moments(channels: Channels, k: int, before: int, after: int) -> tup
 
 def validation_moments(
     channels: Channels, k: int, before: int, after: int, half: int | None = None
-) -> Array:
-    """Mean moments of the windows of channel k's validation part, or of one half (0 or 1) of it."""
+) -> tuple[Array, int]:
+    """Mean moments of the windows of channel k's validation part, and the windows' number.
+
+    Of one half (0 or 1) of it, if that is given.
+    """
     first = int(max(channels.trained[k], channels.starts[k] + before))
     last = int(channels.starts[k + 1] - after)
     if half is not None:
         middle = (first + last) // 2
         first, last = (first, middle) if half == 0 else (middle + 1, last)
     moments, count = channel_moments(channels, before, after, first, last)
-    return np.asarray(moments / max(count, 1))
+    return np.asarray(moments / max(count, 1)), count
 
 
 @dataclass(frozen=True)

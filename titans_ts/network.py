@@ -14,14 +14,14 @@ from titans_core import Backbone, BackboneConfig, BackboneState
 _CHANNEL_DIM = 16
 _HEAD_DIM = 256
 _INPUT_DROPOUT = 0.2
-_HEAD_DROPOUT = 0.3
+_HEAD_DROPOUT = 0.2
 
 
 class ForecastNetwork(nn.Module):
     """Correct a linear forecast, and say how far the truth may lie from it.
 
-    The window enters twice: patch by patch through the backbone, whose memory may hold what came
-    before the window, and whole into the head.
+    The window enters whole into the head; and, where the memory is asked, patch by patch through
+    the backbone, whose memory may hold what came before the window.
 
     Parameters
     ----------
@@ -53,7 +53,9 @@ class ForecastNetwork(nn.Module):
         self.channel = nn.Embedding(channels, dim)
         self.backbone = Backbone(backbone)
         self.channel_head = nn.Embedding(channels, _CHANNEL_DIM)
-        self.expand = nn.Linear(context_length + dim + _CHANNEL_DIM, _HEAD_DIM)
+        self.expand = nn.Linear(context_length + _CHANNEL_DIM, _HEAD_DIM)
+        self.recall = nn.Linear(dim, _HEAD_DIM, bias=False)
+        nn.init.zeros_(self.recall.weight)
         self.mix = nn.Sequential(
             nn.LayerNorm(_HEAD_DIM),
             nn.Linear(_HEAD_DIM, _HEAD_DIM),
@@ -87,6 +89,7 @@ class ForecastNetwork(nn.Module):
         *,
         past: Tensor | None = None,
         known: Tensor | None = None,
+        ask_memory: bool = True,
     ) -> Tensor:
         """Quantiles of what the linear part leaves.
 
@@ -102,23 +105,24 @@ class ForecastNetwork(nn.Module):
             Patches to read into the memory before the window; n may be 0.
         known : Tensor of shape (N, n), optional
             Which of these are to be written.
+        ask_memory : bool
+            False leaves the backbone out, and what it would cost.
 
         Returns
         -------
         Tensor of shape (N, Q, P)
             Not decreasing along Q.
         """
-        if past is not None and past.shape[1]:
-            state = self.remember(past, channel, state, known)
         context = functional.dropout(context, _INPUT_DROPOUT, self.training)
-        patches = context[:, context.shape[1] % self.patch_length :]
-        read, _ = self.backbone(
-            self._tokens(patches.unflatten(1, (-1, self.patch_length)), channel), state
-        )
-        features = torch.cat([context, read[:, -1], _look_up(self.channel_head, channel)], dim=-1)
-        hidden = functional.dropout(
-            functional.gelu(self.expand(features)), _HEAD_DROPOUT, self.training
-        )
+        features = torch.cat([context, _look_up(self.channel_head, channel)], dim=-1)
+        expanded = self.expand(features)
+        if ask_memory:
+            if past is not None and past.shape[1]:
+                state = self.remember(past, channel, state, known)
+            patches = context[:, context.shape[1] % self.patch_length :]
+            tokens = self._tokens(patches.unflatten(1, (-1, self.patch_length)), channel)
+            expanded = expanded + self.recall(self.backbone(tokens, state)[0][:, -1])
+        hidden = functional.dropout(functional.gelu(expanded), _HEAD_DROPOUT, self.training)
         hidden = hidden + self.mix(hidden)
         answer = self.project(hidden).unflatten(-1, self.spread.shape)
         median, widening = answer[:, :1], answer[:, 1:].tanh().exp()

@@ -6,7 +6,9 @@ origin; the memory holds the patches that end at or before the window's first ro
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from titans_core import BackboneConfig, BackboneState, map_state
 from titans_core.training import TrainingConfig, TrainingHistory, fit_network
-from titans_ts.admission import Forecasts, Residual, admit, median_index
+from titans_ts.admission import Admission, Forecasts, Residual, admit, better, median_index
 from titans_ts.channels import LEAST_KNOWN, Channels
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
@@ -23,7 +25,8 @@ from titans_ts.windows import Array, PatchClock, normalise, patches_ending
 
 # Patches before the window that training reads into the memory: as far as gradients reach back.
 _HISTORY_PATCHES = 16
-_BATCH_WINDOWS = 256
+_BATCH_WINDOWS, _MEMORY_WINDOWS = 256, 64  # of a training step, without the memory and with it
+_MEMORY_SHARE = 0.125  # of the training steps that are taken again with the memory
 _ADMISSION_VALUES = 50_000_000  # numbers that validation may hold at a time
 _SCORED_WINDOWS = 512  # validation windows that choose the training step
 _MOST_GROUPS, _MOST_CHANNELS = 32, 256  # of a panel that validation forecasts
@@ -142,21 +145,28 @@ def fit_residual(
                 median_index=median_index(levels),
                 spread=torch.from_numpy(spread).float(),
             ).float()  # whatever the default dtype is
-        history = _train(
-            network,
-            data,
-            np.concatenate([group.reshape(-1) for group in groups]),
-            levels,
-            training,
-            progress,
-        )
-    fresh, carried = (
-        admit(
-            forecast_validation(network, data, groups, carry=carry), spread, levels, len(channels)
-        )
-        for carry in (False, True)
-    )
-    return Residual(network, spread, fresh, carried), history
+        origins = np.concatenate([group.reshape(-1) for group in groups])
+        history = _train(network, data, origins, levels, training, progress, ask_memory=False)
+        if backbone.num_blocks:
+            steps = math.ceil(_MEMORY_SHARE * training.max_steps)
+            briefly = replace(
+                training,
+                max_steps=steps,
+                validate_every=math.ceil(_MEMORY_SHARE * training.validate_every),
+            )
+            _train(network, data, origins, levels, briefly, progress, ask_memory=True)
+    has_memory = backbone is not None and backbone.num_blocks > 0
+
+    def admitted(*, ask_memory: bool, carry: bool) -> Admission:
+        if ask_memory and not has_memory:
+            return without
+        forecasts = forecast_validation(network, data, groups, ask_memory=ask_memory, carry=carry)
+        return admit(forecasts, spread, levels, len(channels), asks_memory=ask_memory)
+
+    without = admitted(ask_memory=False, carry=False)
+    fresh = admitted(ask_memory=True, carry=False)
+    carried = admitted(ask_memory=True, carry=True)
+    return Residual(network, spread, better(fresh, without), carried), history
 
 
 def _error_spread(data: ResidualWindows, levels: Array) -> Array:
@@ -174,11 +184,14 @@ def _train(
     levels: Array,
     training: TrainingConfig,
     progress: bool,
+    *,
+    ask_memory: bool,
 ) -> TrainingHistory:
-    level = torch.from_numpy(levels).float()[:, None]
+    level, middle = torch.from_numpy(levels).float()[:, None], median_index(levels)
     # Where the training rows are few, history must leave half of the origins to choose from.
     fresh = data.training_origins(0)
-    history = _HISTORY_PATCHES
+    size = _MEMORY_WINDOWS if ask_memory else _BATCH_WINDOWS
+    history = _HISTORY_PATCHES if ask_memory else 0
     while history and len(data.training_origins(history)) < len(fresh) / 2:
         history -= 1
     origins = {0: fresh, history: data.training_origins(history)}
@@ -186,15 +199,22 @@ def _train(
     def sample_batch(generator: torch.Generator) -> Batch:
         # Half of the batches begin with the window, the others carry a memory into it.
         past = history * int(torch.randint(2, (), generator=generator))
-        chosen = torch.randint(len(origins[past]), (_BATCH_WINDOWS,), generator=generator)
+        chosen = torch.randint(len(origins[past]), (size,), generator=generator)
         return data.sample(origins[past][chosen.numpy()], past)
 
     def pinball(network: Any, batch: Batch) -> Tensor:
-        answer = network(batch.context, batch.channel, past=batch.past, known=batch.past_known)
+        answer = network(
+            batch.context,
+            batch.channel,
+            past=batch.past,
+            known=batch.past_known,
+            ask_memory=ask_memory,
+        )
         excess = batch.error[:, None] - answer * batch.scale[:, None]
         q = level.to(excess.device)
         loss = torch.maximum(q * excess, (q - 1) * excess)
-        return loss.nansum() / (~loss.isnan()).sum()
+        # The median once more: it is what corrects the point forecast.
+        return _known_mean(loss) + _known_mean(loss[:, middle])
 
     rows = held_out_origins - data.channels.starts[data.channels.of(held_out_origins)]
     held_out = [
@@ -216,8 +236,12 @@ def _train(
         validate,
         training,
         progress=progress,
-        description="training the network",
+        description="training the memory" if ask_memory else "training the network",
     )
+
+
+def _known_mean(loss: Tensor) -> Tensor:
+    return loss.nansum() / (~loss.isnan()).sum()
 
 
 def _thin(origins: np.ndarray, most: int) -> np.ndarray:
@@ -249,7 +273,12 @@ def _validation_groups(data: ResidualWindows, answers: int) -> list[np.ndarray]:
 
 
 def forecast_validation(
-    network: ForecastNetwork | None, data: ResidualWindows, groups: list[np.ndarray], *, carry: bool
+    network: ForecastNetwork | None,
+    data: ResidualWindows,
+    groups: list[np.ndarray],
+    *,
+    ask_memory: bool,
+    carry: bool,
 ) -> Forecasts:
     """Forecast at the origins of all groups, with a memory that is carried from their start or not.
 
@@ -258,7 +287,7 @@ def forecast_validation(
     joined = [
         np.concatenate(parts)
         for group in groups
-        for parts in zip(*_walk(network if carry else None, network, data, group), strict=True)
+        for parts in zip(*_walk(network, data, group, ask_memory, carry), strict=True)
     ]
     fields = 4 if network is not None else 3
     error, scale, channel, *answer = (np.concatenate(joined[i::fields]) for i in range(fields))
@@ -270,12 +299,14 @@ def forecast_validation(
 
 
 def _walk(
-    memory: ForecastNetwork | None,
     network: ForecastNetwork | None,
     data: ResidualWindows,
     group: np.ndarray,
+    ask_memory: bool,
+    carry: bool,
 ) -> Iterator[tuple[Array, ...]]:
     """Go through the origins of a group in time order, with a memory or without."""
+    memory = network if carry else None
     clock, starts = data.clock, data.channels.starts[data.channels.of(group[0])]
     local = group[:, 0] - starts[0]
     due = clock.due(local) if memory is not None else np.zeros(len(local), dtype=int)
@@ -294,7 +325,8 @@ def _walk(
             if network is not None:
                 with torch.no_grad():
                     tiled = None if state is None else tile_state(state, len(rows))
-                    answer.append(network(batch.context, batch.channel, tiled).numpy())
+                    said = network(batch.context, batch.channel, tiled, ask_memory=ask_memory)
+                    answer.append(said.numpy())
             yield tuple(answer)
 
 

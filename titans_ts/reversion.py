@@ -41,7 +41,7 @@ def choose_reversion(
     for k in np.flatnonzero(weights).tolist():
         i = k if part.per_channel else 0
         for half in (0, 1):
-            error = Quadratic(validation_moments(channels, k, before, after, half), after)
+            error = Quadratic(validation_moments(channels, k, before, after, half)[0], after)
             for j, share in enumerate((0.0, *_SHARES)):
                 matrix = part.weights[i] + share * whole[i] / before
                 losses[half, j] += weights[k] * error.of_map(matrix)

@@ -13,7 +13,7 @@ from titans_core.parameters import Constraints
 from titans_core.training_config import TrainingConfig
 
 DEFAULT_BACKBONE = BackboneConfig(memory=NeuralMemoryConfig(dim=32), num_blocks=1)
-DEFAULT_TRAINING = TrainingConfig(max_steps=300, validate_every=25, patience=4)
+DEFAULT_TRAINING = TrainingConfig(max_steps=800, learning_rate=2e-3, validate_every=100, patience=4)
 QUANTILE_LEVELS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
 

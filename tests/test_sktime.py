@@ -60,13 +60,17 @@ def fitted() -> TitansSktimeForecaster:
 # the adapter does with time stamps, columns and horizons, which a network has no part in.
 OF_FITTED_STATE = {
     "test_clone",
-    "test_deepcopy_fitted_predict",
     "test_fit_idempotent",
     "test_fit_returns_self",
     "test_non_state_changing_method_contract",
     "test_persistence_via_pickle",
     "test_save_estimators_to_file",
-    "test_update_predict_single",
+}
+# They run for every kind of time stamp, on both of `get_test_params`: the first will do.
+OF_TIME_STAMPS = {
+    "test_predict_time_index",
+    "test_predict_time_index_in_sample_full",
+    "test_update_predict_predicted_index",
 }
 TINY: dict[str, Any] = {
     "patch_length": 8,
@@ -86,7 +90,7 @@ def run_check(obj: Any, name: str) -> None:
 def test_the_whole_suite_of_sktime(obj: Any, test_name: str) -> None:
     if test_name in EXPECTED:
         pytest.xfail(EXPECTED[test_name])
-    run_check(obj, test_name)
+    run_check(obj.create_test_instance() if test_name in OF_TIME_STAMPS else obj, test_name)
 
 
 @pytest.mark.parametrize("name", sorted(OF_FITTED_STATE))
@@ -172,17 +176,84 @@ def test_rows_are_forecast_in_sample_from_the_rows_before_them(
     assert inner.notna().all(axis=None)
 
 
-def test_intervals_are_quantiles_and_nest(fitted: TitansSktimeForecaster) -> None:
-    coverage = [0.2, 0.9, 0.5]  # in the order asked for
+def test_intervals_are_the_conformal_ones(fitted: TitansSktimeForecaster) -> None:
+    coverage = [0.2, 0.93, 0.5]  # in the order asked for; quantile levels reach 0.9 only
     interval = fitted.predict_interval(coverage=coverage)
     assert list(interval["a"].columns.get_level_values(0).unique()) == coverage
-    quantiles = fitted.forecaster_.predict_quantiles([0.05, 0.95])
-    np.testing.assert_array_equal(interval["b", 0.9, "lower"], quantiles["b", 0.05])
-    np.testing.assert_array_equal(interval["b", 0.9, "upper"], quantiles["b", 0.95])
+    np.testing.assert_array_equal(interval, fitted.forecaster_.predict_interval(coverage))
     for channel in "ab":
-        low = [interval[channel, c, "lower"] for c in (0.9, 0.5, 0.2)]
-        high = [interval[channel, c, "upper"] for c in (0.2, 0.5, 0.9)]
+        low = [interval[channel, c, "lower"] for c in (0.93, 0.5, 0.2)]
+        high = [interval[channel, c, "upper"] for c in (0.2, 0.5, 0.93)]
         assert (np.diff([*low, *high], axis=0) >= 0).all()
+    np.testing.assert_array_equal(
+        fitted.predict_interval(fh=[0], coverage=0.8),
+        fitted.forecaster_.predict_interval(0.8, 1, context=series()[79:99]),
+    )
+
+
+def test_intervals_that_validation_cannot_vouch_for_are_quantiles() -> None:
+    adapter = TitansSktimeForecaster(**LINEAR).fit(series(channels=1)[:50], fh=[1, 2, 3, 4])
+    # Ten rows of validation are seven windows of four rows, which vouch for 7/8 = 0.875.
+    conformal = adapter.forecaster_.predict_interval(7 / 8)
+    np.testing.assert_array_equal(adapter.predict_interval(coverage=7 / 8), conformal)
+    with pytest.warns(
+        UserWarning, match=r"coverage 0\.9 .* vouch for at most 0\.875: the bounds are"
+    ):
+        interval = adapter.predict_interval(coverage=0.9)
+    quantiles = adapter.forecaster_.predict_quantiles([0.05, 0.95])
+    np.testing.assert_array_equal(interval, quantiles)
+    with pytest.raises(ValueError, match=r"coverage 0\.99 needs more validation windows"):
+        adapter.predict_interval(coverage=0.99)
+
+
+@pytest.mark.parametrize("index", [DAYS, MONTHS, COUNTS], ids=["days", "months", "counts"])
+def test_values_and_rows_may_be_missing(index: pd.Index) -> None:
+    y = series(index)
+    y.iloc[40:43, 0] = np.nan
+    y.iloc[104] = np.nan
+    kept = np.setdiff1d(np.arange(150), [60, 61, 100, 101, 120, 125])
+    holes = y.iloc[kept]
+    adapter = TitansSktimeForecaster(**LINEAR).fit(holes[kept < 100], fh=[1, 2, 3, 4])
+    for rows in (slice(102, 110), slice(110, 130)):  # the first leaves two rows out in front
+        adapter.update(holes[(kept >= rows.start) & (kept < rows.stop)])
+    whole = y.copy()
+    whole.iloc[[60, 61, 100, 101, 120, 125]] = np.nan
+    forecaster = TitansForecaster(**LINEAR).fit(whole[:100]).update(whole[100:130])
+    pd.testing.assert_frame_equal(adapter.predict(), forecaster.predict(), check_freq=False)
+    pd.testing.assert_frame_equal(
+        adapter.predict(fh=[-7]),
+        forecaster.predict(1, context=whole[102:122]),
+        check_freq=False,
+    )
+
+
+def test_a_look_back_without_any_value_has_no_forecast() -> None:
+    y = series()
+    y.iloc[50:75] = np.nan
+    adapter = TitansSktimeForecaster(**LINEAR).fit(y, fh=[1])
+    inside = adapter.predict(fh=np.arange(len(y)) - len(y) + 1)
+    assert np.flatnonzero(inside["a"].isna()).tolist() == [*range(20), *range(70, 76)]
+
+
+def test_beyond_the_horizon_fitted_the_forecast_rolls_on(fitted: TitansSktimeForecaster) -> None:
+    with pytest.warns(UserWarning, match=r"prediction_length = 9 is beyond the 4 rows fitted for"):
+        rolled = fitted.predict(fh=[2, 9])
+    with pytest.warns(UserWarning, match=r"rolls on"):
+        expected = fitted.forecaster_.predict(9)
+    np.testing.assert_array_equal(rolled, expected.iloc[[1, 8]])
+
+
+def test_x_is_ignored_and_warned_of() -> None:
+    y = series()
+    with pytest.warns(UserWarning, match=r"learns from y alone and ignores X"):
+        adapter = TitansSktimeForecaster(**LINEAR).fit(y[["a"]][:100], X=y[["b"]][:100], fh=[1])
+    without = TitansSktimeForecaster(**LINEAR).fit(y[["a"]][:100], fh=[1])
+    pd.testing.assert_frame_equal(adapter.predict(X=y[["b"]][100:]), without.predict())
+
+
+def test_rows_that_count_by_more_than_one_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"in steps of 2; .* y\.reset_index\(drop=True\)"):
+        TitansSktimeForecaster(**LINEAR).fit(series(pd.RangeIndex(0, 200, 2)), fh=[1])
 
 
 def test_moving_cutoffs_equal_updates_by_hand(fitted: TitansSktimeForecaster) -> None:
@@ -252,8 +323,9 @@ def test_rows_that_do_not_follow_are_refused_and_nothing_has_moved(
     fitted: TitansSktimeForecaster,
 ) -> None:
     before = fitted.predict()
-    with pytest.raises(ValueError, match=r"y_new must start at 2024-04-10"):
-        fitted.update(series()[103:105])
+    much_later = series().set_axis(DAYS + pd.Timedelta(days=9_000))
+    with pytest.raises(ValueError, match=r"y starts at .* steps later than due"):
+        fitted.update(much_later[:5])
     assert fitted.cutoff[0] == DAYS[99]
     pd.testing.assert_frame_equal(fitted.predict(), before)
     fitted.update(series()[100:105])
@@ -276,9 +348,13 @@ def test_short_series_get_a_look_back_that_fits(rows: int) -> None:
     assert TitansSktimeForecaster(use_network=False).fit(y).predict(fh=1).shape == (1, 2)
 
 
-def test_long_series_get_the_look_back_of_the_forecaster() -> None:
+@pytest.mark.parametrize("given", ["auto", None])
+def test_long_series_get_the_look_back_of_the_forecaster(given: Any) -> None:
     y = pd.DataFrame(np.random.default_rng(0).normal(size=(400, 1)).cumsum(axis=0))
-    assert TitansSktimeForecaster(use_network=False).fit(y, fh=1).context_length_ == 96
+    adapter = TitansSktimeForecaster(1, given, use_network=False).fit(y, fh=1)
+    forecaster = TitansForecaster(1, use_network=False).fit(y)
+    assert adapter.context_length_ == forecaster.context_length_ == 48
+    np.testing.assert_array_equal(adapter.predict(), forecaster.predict())
 
 
 def test_pickles_and_files_go_on_bit_for_bit(fitted: TitansSktimeForecaster, tmp_path: Any) -> None:

@@ -149,7 +149,7 @@ class TitansSktimeForecaster(BaseForecaster):
                 "forecast together belong into y.",
                 stacklevel=2,
             )
-        return super().fit(y, X, fh)  # type: ignore[no-any-return]  # sktime ships no types
+        return super().fit(y, X, fh)
 
     def _fit(self, y: Any, X: Any, fh: Any) -> TitansSktimeForecaster:  # noqa: ARG002  # see _tags
         params = self.get_params(deep=False)
@@ -301,7 +301,7 @@ class TitansSktimeForecaster(BaseForecaster):
         (series,) = panel.series
         if len(series.values) == len(y):
             return y
-        times = times_from(panel.layout, series.first_time, len(series.values))
+        times = times_from(panel.layout, series.first_time or 0, len(series.values))
         return pd.DataFrame(series.values, index=times, columns=list(panel.layout.columns))
 
     def _stand_at_cutoff(self) -> None:

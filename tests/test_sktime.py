@@ -60,16 +60,18 @@ def fitted() -> TitansSktimeForecaster:
 # the adapter does with time stamps, columns and horizons, which a network has no part in.
 OF_FITTED_STATE = {
     "test_clone",
-    "test_fit_idempotent",
     "test_fit_returns_self",
     "test_non_state_changing_method_contract",
     "test_persistence_via_pickle",
     "test_save_estimators_to_file",
 }
-# They run for every kind of time stamp, on both of `get_test_params`: the first will do.
-OF_TIME_STAMPS = {
+# They run for every kind of time stamp, or of horizon and coverage, on both of `get_test_params`:
+# the first will do.
+OF_MANY_CASES = {
+    "test_predict_interval",
     "test_predict_time_index",
     "test_predict_time_index_in_sample_full",
+    "test_predict_time_index_with_X",
     "test_update_predict_predicted_index",
 }
 TINY: dict[str, Any] = {
@@ -90,7 +92,7 @@ def run_check(obj: Any, name: str) -> None:
 def test_the_whole_suite_of_sktime(obj: Any, test_name: str) -> None:
     if test_name in EXPECTED:
         pytest.xfail(EXPECTED[test_name])
-    run_check(obj.create_test_instance() if test_name in OF_TIME_STAMPS else obj, test_name)
+    run_check(obj.create_test_instance() if test_name in OF_MANY_CASES else obj, test_name)
 
 
 @pytest.mark.parametrize("name", sorted(OF_FITTED_STATE))

@@ -189,6 +189,13 @@ def _join(values: list[Any]) -> Any:
     return first
 
 
+def state_position(state: tuple[Any, ...]) -> tuple[int, ...]:
+    """Where the streams of a state stand: its plain numbers, equal in states that can be joined."""
+    parts = (state_position(part) if isinstance(part, tuple) else part for part in state)
+    flat = (part if isinstance(part, tuple) else (part,) for part in parts)
+    return tuple(value for part in flat for value in part if not isinstance(value, Tensor))
+
+
 def detach_state(state: StateT) -> StateT:
     """The same state, cut from the graph that made it (truncated back-propagation)."""
     return map_state(Tensor.detach, state)

@@ -192,16 +192,14 @@ def match_layout(rows: pl.DataFrame, layout: Layout) -> Any:
     """
     import polars as pl
 
-    stamps = _stamps(rows)
-    if layout.time_name in rows.columns:
-        stamps = [str(layout.time_name)] if layout.time_name in stamps or not layout.long else []
+    stamps = [str(layout.time_name)] if layout.time_name in rows.columns else _stamps(rows)
     zoned = [name for name in stamps if getattr(rows.schema[name], "time_zone", None)]
     if layout.timezone is not None:  # a text file gives offsets, which polars reads as UTC
         rows = rows.with_columns(pl.col(zoned).dt.convert_time_zone(layout.timezone))
     channels = [name for name in rows.columns if name in layout.columns]
     rows = _as_numbers(rows, channels)
     if layout.long:
-        return _match_long(rows, layout, channels, stamps)
+        return _match_long(rows, layout, channels)
     if layout.kind == "polars":
         return rows.select(channels if layout.time is None else [str(layout.time_name), *channels])
     if layout.kind == "numpy":
@@ -214,7 +212,7 @@ def match_layout(rows: pl.DataFrame, layout: Layout) -> Any:
     return rows
 
 
-def _match_long(rows: pl.DataFrame, layout: Layout, channels: list[str], stamps: list[str]) -> Any:
+def _match_long(rows: pl.DataFrame, layout: Layout, channels: list[str]) -> Any:
     import polars as pl
 
     own = [str(layout.id_name), str(layout.time_name)]
@@ -230,7 +228,8 @@ def _match_long(rows: pl.DataFrame, layout: Layout, channels: list[str], stamps:
     import pandas as pd
 
     frame = pd.DataFrame({name: rows[name].to_list() for name in rows.columns})
-    return frame.assign(**{own[1]: pd.to_datetime(frame[own[1]])}) if own[1] in stamps else frame
+    dates = {own[1]: pd.to_datetime(frame[own[1]])} if rows.schema[own[1]].is_temporal() else {}
+    return frame.assign(**dates)
 
 
 def _as_numbers(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:

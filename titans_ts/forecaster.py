@@ -32,6 +32,8 @@ from titans_ts.settings import CONSTRAINTS, QUANTILE_LEVELS, is_count
 from titans_ts.windows import Array
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
     from titans_ts.backtest_result import BacktestResult
 
 
@@ -461,6 +463,28 @@ class TitansForecaster:
             progress=progress,
         )
 
+    def export(self, batch_size: int | None = None) -> ExportedProgram:
+        """The frozen predictor as a ``torch.export`` program, for runtimes without this package.
+
+        It takes windows ``(B, context_length_, C)`` in float64, original units and without missing
+        values, and answers the point forecast ``(B, P, C)`` and quantiles ``(B, P, C, Q)``, as
+        ``predict(context=window)`` would. What streams carry is not part of it.
+
+        Parameters
+        ----------
+        batch_size : int, optional
+            Windows at a time; None takes any number, unless the memory takes part.
+
+        Raises
+        ------
+        ValueError
+            Fitted on a panel; or the memory takes part, and no batch_size is said.
+        """
+        from titans_ts.frozen import export_predictor
+
+        self._check_fitted("export")
+        return export_predictor(self.model_, self._standing.linear, batch_size)
+
     def _repr_html_(self) -> str:
         from titans_ts.describe import describe_html
 
@@ -491,8 +515,11 @@ class TitansForecaster:
         scalers = dict(zip(standing.streams, self.model_.scalers, strict=True))
         for each in panel.series:
             scalers[each.key].check(each.values, "y_new")
-        for t in range(max(len(each.values) for each in panel.series)):
-            for each in panel.series:
+        # In the order of the fit, whatever the order of the rows.
+        given = {each.key: each for each in panel.series}
+        in_turn = [given[key] for key in standing.streams if key in given]
+        for t in range(max(len(each.values) for each in in_turn)):
+            for each in in_turn:
                 if t < len(each.values):
                     self.model_.observe(
                         standing.streams[each.key],

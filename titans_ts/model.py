@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from titans_core import BackboneState
-from titans_core.state import join_states
+from titans_core.state import join_states, state_position
 from titans_ts.adaptation import Stream
 from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.channels import fill_forward
@@ -152,10 +152,10 @@ def _of_channels(values: Array, channel: np.ndarray) -> Array:
 
 
 def _alike(streams: Sequence[Stream]) -> Iterator[list[int]]:
-    """Positions of streams that have written equally many patches: they are forecast together."""
+    """Positions of streams whose memories have read equally many patches: forecast together."""
     groups: dict[Any, list[int]] = {}
     for i, stream in enumerate(streams):
-        groups.setdefault(None if stream.memory is None else stream.patches, []).append(i)
+        groups.setdefault(stream.memory and state_position(stream.memory), []).append(i)
     yield from groups.values()
 
 

@@ -1,0 +1,126 @@
+"""Second moments of sliding windows are those of summing over every window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from titans_ts import moments
+from titans_ts.channels import LEAST_KNOWN, Channels
+from titans_ts.moments import (
+    FARTHEST,
+    Quadratic,
+    channel_moments,
+    training_moments,
+    validation_moments,
+    window_moments,
+)
+
+
+def summed(y: np.ndarray, n: int) -> np.ndarray:
+    total = np.zeros((n, n))
+    for start in range(len(y) - n + 1):
+        total += np.outer(y[start : start + n], y[start : start + n])
+    return total
+
+
+@given(rows=st.integers(0, 60), n=st.integers(1, 25), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None)
+def test_sliding_moments_are_the_sum_over_all_windows(rows: int, n: int, seed: int) -> None:
+    y = np.random.default_rng(seed).normal(size=rows) + 3
+    found = window_moments(y, n)
+    np.testing.assert_allclose(found, summed(y, n), rtol=1e-10, atol=1e-9)
+    np.testing.assert_array_equal(found, found.T)
+
+
+def by_hand(
+    y: np.ndarray, before: int, after: int, first: int, last: int
+) -> tuple[np.ndarray, int]:
+    """Window by window: ``y`` (T,) with NaN, origins from ``first`` to ``last``."""
+    known = np.flatnonzero(~np.isnan(y[first - before : last + after])) + first - before
+    total, count = np.zeros((before + after, before + after)), 0
+    for origin in range(first, last + 1):
+        context, target = y[origin - before : origin], y[origin : origin + after]
+        if (~np.isnan(context)).mean() < LEAST_KNOWN or (~np.isnan(target)).mean() < LEAST_KNOWN:
+            continue
+        # The last value known above, or the first there is.
+        past = []
+        for row in range(origin - before, origin):
+            seen = np.flatnonzero(~np.isnan(y[: row + 1]))
+            past.append(y[seen[-1]] if len(seen) else y[~np.isnan(y)][0])
+        ahead = np.interp(np.arange(origin, origin + after), known, y[known])
+        window = np.concatenate([past, ahead])
+        if np.abs(window).max() < FARTHEST:
+            total += np.outer(window, window)
+            count += 1
+    return total, count
+
+
+@given(
+    rows=st.integers(20, 70),
+    before=st.integers(1, 8),
+    after=st.integers(1, 5),
+    share=st.sampled_from([0.0, 0.1, 0.5]),
+    far=st.integers(0, 2),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=80, deadline=None)
+def test_missing_and_far_values_are_passed_over_as_by_hand(
+    rows: int, before: int, after: int, share: float, far: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    other, y = rng.normal(size=9), rng.normal(size=rows)
+    y[rng.random(rows) < share] = np.nan
+    y[rng.integers(rows, size=far)] = 2 * FARTHEST
+    y[rng.integers(rows)] = 1.0  # something is known
+    channels = Channels.join([other[:, None], y[:, None]], [9, rows])
+    first, last = 9 + before, 9 + rows - after
+    found, count = channel_moments(channels, before, after, first, last)
+    expected, n = by_hand(y, before, after, before, rows - after)
+    assert count == n
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_windows_are_gathered_in_blocks_and_thinned_without_bias(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    y = np.random.default_rng(0).normal(size=(3000, 1))
+    y[::50] = np.nan
+    channels = Channels.join([y], [3000])
+    whole, count = channel_moments(channels, 6, 3, 6, 2990)
+    monkeypatch.setattr(moments, "_BLOCK", 7)
+    np.testing.assert_allclose(channel_moments(channels, 6, 3, 6, 2990)[0], whole, atol=1e-9)
+    monkeypatch.setattr(moments, "_MOST_WINDOWS", 1500)
+    thinned, same = channel_moments(channels, 6, 3, 6, 2990)
+    assert same == count
+    assert np.abs(thinned / thinned[0, 0] - whole / whole[0, 0]).max() < 0.1
+
+
+def test_training_and_validation_share_no_target_and_halves_no_origin() -> None:
+    y = np.arange(40.0)[:, None]
+    channels = Channels.join([y[:10], y], [8, 30])
+    training, n = training_moments(channels, 1, 5, 3)
+    np.testing.assert_allclose(training, summed(y[:30, 0], 8))
+    assert n == 30 - 8 + 1
+    validation, m = validation_moments(channels, 1, 5, 3)
+    np.testing.assert_allclose(validation * m, summed(y[25:, 0], 8))
+    assert m == 10 - 3 + 1
+    early, late = (validation_moments(channels, 1, 5, 3, half) for half in (0, 1))
+    assert (early[1], late[1]) == (4, 4)
+    np.testing.assert_allclose(early[0] * 4 + late[0] * 4, validation * m)
+
+
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(1, 6))
+@settings(max_examples=30, deadline=None)
+def test_the_quadratic_is_the_mean_squared_error_of_all_windows(seed: int, length: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, weights = rng.normal(size=30) + 5, rng.normal(size=(length, 3))
+    errors = []
+    for origin in range(6, 28):
+        context = y[origin - length : origin]
+        forecast = context.mean() + (context - context.mean()) @ weights
+        errors.append(np.square(y[origin : origin + 3] - forecast))
+    mean = window_moments(y, 9) / 22
+    assert Quadratic(mean, 3).of(weights) == pytest.approx(np.mean(errors))

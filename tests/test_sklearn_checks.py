@@ -43,8 +43,7 @@ ROWS = "a forecast follows all rows of X: it is not one answer a row, and their 
 EXPECTED = {
     "check_fit_score_takes_y": "the first argument is called y: the series is what is forecast",
     "check_fit1d": "a series of one channel may be one-dimensional",
-    "check_dtype_object": "numbers as Python objects are refused, with the cure, before they slow "
-    "everything down",
+    "check_dtype_object": f"{SIGNATURE}; what is no number is refused in words of our own",
     "check_estimators_dtypes": SIGNATURE,
     "check_estimators_pickle": SIGNATURE,
     "check_f_contiguous_array_estimator": SIGNATURE,

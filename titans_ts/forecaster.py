@@ -155,13 +155,13 @@ class TitansForecaster:
         return Tags(
             estimator_type=None,
             target_tags=TargetTags(required=False),
-            input_tags=InputTags(one_d_array=True),
+            input_tags=InputTags(allow_nan=True),
         )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
-    def fit(self, y: Any) -> TitansForecaster:
+    def fit(self, y: Any, X: Any = None) -> TitansForecaster:
         """Learn from a series or a panel of them, and stand at the end of each.
 
         The last ``validation_size`` rows of each series choose: penalties, look-backs, shared or
@@ -176,6 +176,9 @@ class TitansForecaster:
             per channel, or long, a row per series and time in any order. Values may be missing:
             such rows teach nothing. A channel that is constant in the training rows is forecast to
             stay at its last value, and nothing is learned from it.
+        X : ignored
+            For scikit-learn's tools, which pass two arguments to every ``fit``. Anything but None
+            is warned of.
 
         Returns
         -------
@@ -187,6 +190,12 @@ class TitansForecaster:
             A parameter or y is not as described; y has too few rows.
         """
         parameters.check_params(self, self._parameter_constraints)
+        if X is not None:
+            warnings.warn(
+                "fit(y, X) learns from y alone and ignores X; columns that are to be forecast "
+                "together belong into y.",
+                stacklevel=2,
+            )
         return self._fit_panel(read_panel(y, self._roles()))
 
     def predict(self, prediction_length: int | None = None, context: Any = None) -> Any:

@@ -63,7 +63,8 @@ def test_fit_refuses_what_is_no_clean_series(y: Any, error: type, message: str) 
 
 def test_too_few_rows_say_how_many_are_needed_and_why() -> None:
     message = (
-        r"y has 18 rows, split into 14 for training and 4 for validation .*training needs at least "
+        r"y has 18 rows \(n_samples=18\), split into 14 for training and 4 for validation "
+        r".*training needs at least "
         r"context_length \+ prediction_length = 16 .*Give more rows, shorten context_length"
     )
     with pytest.raises(ValueError, match=message):

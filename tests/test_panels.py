@@ -293,7 +293,7 @@ def test_a_long_table_that_is_not_sound_is_a_value_error(kind, y, message):
 @pytest.mark.parametrize(
     ("y", "message"),
     [
-        (as_kind(shops(), "polars").drop("y"), r"^y has no columns of values; needs at least one"),
+        (as_kind(shops(), "polars").drop("y"), r"^y has no columns of values: 0 feature"),
         ([np.ones(3), np.ones((3, 1))], r"^the arrays of y must all have shape \(T,\), or all"),
         ([np.ones(3), np.ones(0)], r"^series 1 of y has no rows; leave it out\.$"),
         ([np.ones(3), np.full(3, NAN)], r"^series 1 of y has only missing values"),

@@ -47,6 +47,7 @@ def make_network() -> ForecastNetwork:
 def restless(network: ForecastNetwork) -> ForecastNetwork:
     """The network with a head that answers something, as after training."""
     torch.nn.init.normal_(network.project.weight)
+    torch.nn.init.normal_(network.recall.weight)
     return network
 
 
@@ -109,7 +110,7 @@ def test_validation_forecasts_with_the_memory_are_those_of_a_live_stream() -> No
     data = ResidualWindows(joined(z, 80), linear, CLOCK)
     origins = np.arange(80, 157)
     carried, fresh = (
-        forecast_validation(network, data, [group(origins, len(z))], carry=carry)
+        forecast_validation(network, data, [group(origins, len(z))], ask_memory=True, carry=carry)
         for carry in (True, False)
     )
     assert carried.answer is not None
@@ -139,7 +140,11 @@ def test_validation_forecasts_do_not_see_what_comes_after_their_origin(carry: bo
     origins = group(np.arange(80, 121), len(z))
     clean, spoiled = (
         forecast_validation(
-            network, ResidualWindows(joined(y, 80), linear, CLOCK), [origins], carry=carry
+            network,
+            ResidualWindows(joined(y, 80), linear, CLOCK),
+            [origins],
+            ask_memory=True,
+            carry=carry,
         )
         for y in (z, garbage)
     )
@@ -179,7 +184,7 @@ def test_windows_not_known_enough_are_not_scored() -> None:
     z[120:130, 0] = np.nan
     data = ResidualWindows(joined(z, 80), ridge(z[:80]), CLOCK)
     origins = np.arange(80, 157)
-    found = forecast_validation(None, data, [group(origins, len(z))], carry=False)
+    found = forecast_validation(None, data, [group(origins, len(z))], ask_memory=False, carry=False)
     error = found.error.reshape(len(origins), CHANNELS, P)
     for i, origin in enumerate(origins):
         for c in range(CHANNELS):
@@ -255,7 +260,7 @@ def forecasts(share: float | np.ndarray) -> Forecasts:
     ],
 )
 def test_the_gate_is_what_validation_backs_as_far_as_it_is_long(share: float, gate: float) -> None:
-    admission = admit(forecasts(share), SPREAD, LEVELS, CHANNELS)
+    admission = admit(forecasts(share), SPREAD, LEVELS, CHANNELS, asks_memory=True)
     np.testing.assert_allclose(admission.gate, [TRUST * gate] * CHANNELS)
     left = forecasts(share).error * (1 - TRUST * gate * share)
     assert admission.loss == pytest.approx(np.square(left).mean())
@@ -270,7 +275,7 @@ def test_the_gate_of_a_channel_is_least_squares_drawn_to_that_of_all() -> None:
     error = found.error.reshape(-1, CHANNELS, P)
     correction = share * error
     weight = 1 / np.square(error).mean(axis=(0, 2)).clip(0.2)
-    for c, gate in enumerate(admit(found, SPREAD, LEVELS, CHANNELS).gate):
+    for c, gate in enumerate(admit(found, SPREAD, LEVELS, CHANNELS, asks_memory=True).gate):
         both = []  # what each half alone would say, and both
         for rows in (slice(None), slice(200), slice(200, None)):
             counts = weight * (np.arange(CHANNELS) == c) + weight / CHANNELS
@@ -284,7 +289,7 @@ def test_what_only_one_half_of_validation_backs_is_held_back() -> None:
     share = np.repeat([1.0, -1.0], 200)[:, None, None]
     found = forecasts(share)
     size = np.square(found.error.reshape(2, -1)).sum(axis=1)
-    assert (admit(found, SPREAD, LEVELS, CHANNELS).gate < 0.05).all()
+    assert (admit(found, SPREAD, LEVELS, CHANNELS, asks_memory=True).gate < 0.05).all()
     assert size[0] == pytest.approx(size[1], rel=0.2)  # both halves are worth as much
 
 
@@ -292,7 +297,9 @@ def test_missing_targets_do_not_count_for_the_gate() -> None:
     found = forecasts(1.0)
     gone = np.random.default_rng(1).random(found.error.shape) < 0.3
     error = np.where(gone, np.nan, found.error)
-    masked = admit(dataclasses.replace(found, error=error), SPREAD, LEVELS, CHANNELS)
+    masked = admit(
+        dataclasses.replace(found, error=error), SPREAD, LEVELS, CHANNELS, asks_memory=True
+    )
     np.testing.assert_allclose(masked.gate, TRUST)
     np.testing.assert_array_equal(np.isnan(masked.errors), gone.reshape(-1, CHANNELS, P))
     assert np.isfinite([masked.loss, masked.pinball, *masked.shift.ravel()]).all()
@@ -301,7 +308,7 @@ def test_missing_targets_do_not_count_for_the_gate() -> None:
 def test_a_panel_of_other_lengths_is_gated_and_calibrated_as_a_whole() -> None:
     found = forecasts(1.0)
     mixed = dataclasses.replace(found, channel=np.sort(found.channel))
-    admission = admit(mixed, SPREAD, LEVELS, CHANNELS)
+    admission = admit(mixed, SPREAD, LEVELS, CHANNELS, asks_memory=True)
     assert admission.gate.shape == (1,)
     assert admission.shift.shape == (1, len(LEVELS))
     assert admission.errors.shape == (400 * CHANNELS, 1, P)
@@ -316,7 +323,7 @@ def test_levels_are_learned_where_they_score_better_and_cover_what_they_say(awar
     width = (wild if aware else 0.1 / wild)[..., None]
     validation = validated(error, np.ones_like(wild), width * SPREAD)
 
-    admission = admit(validation, SPREAD, LEVELS, CHANNELS)
+    admission = admit(validation, SPREAD, LEVELS, CHANNELS, asks_memory=True)
     assert admission.learned_levels is aware
     assert admission.uses_network is aware
     centre = width * SPREAD if aware else SPREAD
@@ -326,7 +333,8 @@ def test_levels_are_learned_where_they_score_better_and_cover_what_they_say(awar
 
 def test_the_carried_memory_is_used_only_where_it_is_no_worse() -> None:
     good, bad, off = (
-        admit(forecasts(share), SPREAD, LEVELS, CHANNELS) for share in (1.0, 0.1, -1.0)
+        admit(forecasts(share), SPREAD, LEVELS, CHANNELS, asks_memory=True)
+        for share in (1.0, 0.1, -1.0)
     )
     network = make_network()
     assert Residual(network, SPREAD, fresh=bad, carried=good).uses_memory
@@ -339,4 +347,4 @@ def test_the_carried_memory_is_used_only_where_it_is_no_worse() -> None:
 
 def test_without_a_network_the_levels_are_those_of_the_linear_errors() -> None:
     silent = dataclasses.replace(forecasts(0.0), answer=None)
-    assert not admit(silent, SPREAD, LEVELS, CHANNELS).uses_network
+    assert not admit(silent, SPREAD, LEVELS, CHANNELS, asks_memory=True).uses_network

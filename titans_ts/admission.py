@@ -148,7 +148,8 @@ def admit(
         shift, pinball = learned if learned_levels else (shift, pinball)
     errors = (left / scale).reshape(-1, len(by_channel), left.shape[-1])
     most = max(_MOST_ERRORS // errors[0].size, 64)
-    errors = errors[np.unique(np.linspace(0, len(errors) - 1, most).astype(int))]
+    if len(errors) > most:
+        errors = errors[np.linspace(0, len(errors) - 1, most).astype(int)]
     return Admission(asks_memory, gate, learned_levels, shift, loss, pinball, errors)
 
 

@@ -69,6 +69,11 @@ def _numbers(y: Any, name: str) -> Array:
             f"the rows of {name} must be equally long: {error} Series of unequal length go into a "
             "list of numpy arrays."
         ) from error
+    if array.dtype.kind == "c":  # in scikit-learn's words
+        raise ValueError(
+            f"Complex data not supported; {name} has dtype {array.dtype}. Make channels of its "
+            f"parts: numpy.column_stack([{name}.real, {name}.imag])."
+        )
     floats = real_numbers(array) if array.dtype == object else None
     if floats is None and array.dtype.kind not in "iuf":
         raise TypeError(

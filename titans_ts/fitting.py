@@ -120,10 +120,10 @@ def _check_rows(
             "y has" if len(rows) == 1 else f"the longest series, {panel.series[longest].key!r}, has"
         )
         raise ValueError(
-            f"{which} {rows[longest]} rows, split into {train} for training and {validation} for "
-            f"validation (validation_size={params.validation_size}); training needs at least "
-            f"context_length + prediction_length = {needed} and validation prediction_length "
-            f"= {ahead}. Give more rows, shorten context_length or "
+            f"{which} {rows[longest]} rows (n_samples={rows[longest]}), split into {train} for "
+            f"training and {validation} for validation (validation_size={params.validation_size}); "
+            f"training needs at least context_length + prediction_length = {needed} and validation "
+            f"prediction_length = {ahead}. Give more rows, shorten context_length or "
             "prediction_length, or change validation_size."
         )
 

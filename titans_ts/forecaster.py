@@ -29,6 +29,7 @@ from titans_ts.model_file import load_forecaster, save_forecaster
 from titans_ts.question import (
     Ahead,
     Asked,
+    ask_context,
     ask_streams,
     ask_windows,
     look_ahead,
@@ -39,6 +40,7 @@ from titans_ts.standing import Snapshot, Standing
 from titans_ts.windows import Array
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch.export import ExportedProgram
 
     from titans_ts.backtest_result import BacktestResult
@@ -171,13 +173,13 @@ class TitansForecaster:
         return Tags(
             estimator_type=None,
             target_tags=TargetTags(required=False),
-            input_tags=InputTags(one_d_array=True),
+            input_tags=InputTags(allow_nan=True),
         )
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
-    def fit(self, y: Any) -> TitansForecaster:
+    def fit(self, y: Any, X: Any = None) -> TitansForecaster:
         """Learn from a series or a panel of them, and stand at the end of each.
 
         The last ``validation_size`` rows of each series choose: penalties, look-backs, shared or
@@ -193,6 +195,9 @@ class TitansForecaster:
             such rows teach nothing. A channel that is constant in the training rows is forecast to
             stay at its last value, and nothing is learned from it. Covariates are columns beside
             the channels; where they are missing they count as their mean.
+        X : ignored
+            For scikit-learn's tools, which pass two arguments to every ``fit``. Anything but None
+            is warned of.
 
         Returns
         -------
@@ -204,6 +209,12 @@ class TitansForecaster:
             A parameter or y is not as described; y has too few rows.
         """
         parameters.check_params(self, self._parameter_constraints)
+        if X is not None:
+            warnings.warn(
+                "fit(y, X) learns from y alone and ignores X; columns that are to be forecast "
+                "together belong into y.",
+                stacklevel=2,
+            )
         return self._fit_panel(read_panel(y, self._roles()))
 
     def predict(
@@ -479,6 +490,36 @@ class TitansForecaster:
             levels=levels,
             progress=progress,
         )
+
+    def memory_surprise(self, y: Any) -> pd.DataFrame:
+        """How surprised the memory is by each patch of y, which it reads from the start.
+
+        Surprise is the size of the gradient of the memory's error, its momentary learning signal.
+        It falls as the memory learns a series, and does not, or rises, where the series turns into
+        another: compare channels. ``plots_surprise.plot_surprise`` draws it.
+
+        Parameters
+        ----------
+        y : as ``context`` of ``predict``
+
+        Returns
+        -------
+        pandas DataFrame
+            Index: the time of the last row of each patch. Columns: the channels that were learned;
+            of a panel (key, channel).
+
+        Raises
+        ------
+        ValueError
+            The forecaster has no memory, or y is too short or does not fit.
+        """
+        from titans_ts.surprise import surprise_table
+
+        self._check_fitted("memory_surprise")
+        panel = read_panel(y, name="y", layout=self._layout)
+        panel = check_same_columns(self._layout, panel, "y")
+        asked = ask_context(self._standing, self.model_, panel)
+        return surprise_table(self.model_, panel, asked)
 
     def export(self, batch_size: int | None = None) -> ExportedProgram:
         """The frozen predictor as a ``torch.export`` program, for runtimes without this package.

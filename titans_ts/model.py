@@ -52,14 +52,20 @@ class Model:
         """The network, if its carried memory is used: else there is no memory to keep."""
         return self.residual.network if self.residual.uses_memory else None
 
+    def rows_of(
+        self, series: Series, scaler: Scaler, channel: np.ndarray, column: np.ndarray
+    ) -> Array:
+        """Z-scores ``(T, C')`` less the effects of future-known covariates: what is modelled."""
+        effect = self.covariates.future_effect(series.future, channel, column)
+        return np.asarray(scaler.apply(series.values) - effect)
+
     def begin(
         self, series: Series, linear: LinearPart, scaler: Scaler, channel: np.ndarray
     ) -> Stream:
         """A stream that has seen the rows of a series."""
         column = np.flatnonzero(scaler.learned)
-        effect = self.covariates.future_effect(series.future, channel, column)
         return Stream.begin(
-            scaler.apply(series.values) - effect,
+            self.rows_of(series, scaler, channel, column),
             fill_forward(series.values)[-1],
             channel,
             column,
@@ -79,9 +85,8 @@ class Model:
         self, stream: Stream, scaler: Scaler, series: Series, linear: LinearPart, *, learn: bool
     ) -> None:
         """Move the stream over the rows of a series."""
-        effect = self.covariates.future_effect(series.future, stream.channel, stream.column)
         stream.observe(
-            scaler.apply(series.values) - effect,
+            self.rows_of(series, scaler, stream.channel, stream.column),
             fill_forward(series.values, stream.last)[-1],
             self.covariates.past_rows(series.past),
             linear,

@@ -124,8 +124,13 @@ def read_panel(
     else:
         parts = read_table(y, kind, roles, layout, name)
     if not parts.targets.size:
-        lacking = "rows" if parts.layout.columns else "columns of values"
-        raise ValueError(f"{name} has no {lacking}; needs at least one.")
+        if parts.layout.columns:
+            raise ValueError(f"{name} has no rows; needs at least one.")
+        # The numbers in scikit-learn's words, which its suite looks for.
+        raise ValueError(
+            f"{name} has no columns of values: 0 feature(s) (shape={parts.targets.shape}) while a "
+            "minimum of 1 is required."
+        )
     parts.arrange()
     if layout is None and (bare := np.flatnonzero(np.diff(parts.bounds) == 0)).size:
         raise ValueError(f"series {parts.keys[bare[0]]!r} of {name} has no rows; leave it out.")

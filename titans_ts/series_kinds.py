@@ -298,6 +298,8 @@ def kind_of(y: Any, name: str) -> Kind:
         return "numpy"
     got = type(y).__name__
     hint = f" Pass {name}.to_frame()." if library == "polars" and got == "Series" else ""
+    if type(y).__module__.startswith("scipy.sparse"):
+        got, hint = f"a sparse {got}", f" Pass {name}.toarray()."
     raise TypeError(
         f"{name} must be a numpy array, a list of numbers or arrays, a pandas Series or DataFrame, "
         f"a polars DataFrame or LazyFrame, or a pyarrow Table; got {got}.{hint}"

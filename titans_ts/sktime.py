@@ -1,0 +1,326 @@
+"""``TitansSktimeForecaster``: the forecaster in sktime's interface; only here is it imported."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from titans_core import BackboneConfig
+from titans_core.training_config import TrainingConfig
+from titans_ts.forecaster import TitansForecaster
+from titans_ts.frames import Panel, check_follows, read_panel
+from titans_ts.settings import QUANTILE_LEVELS
+from titans_ts.time_axis import scalar, show, times_from
+
+try:
+    from sktime.forecasting.base import BaseForecaster
+except ModuleNotFoundError as error:
+    if str(error.name).partition(".")[0] != "sktime":
+        raise
+    raise ImportError(
+        "titans_ts.sktime needs sktime, which is not installed: "
+        "pip install 'titans-stream[sktime]'. TitansForecaster works without it."
+    ) from error
+
+_USUAL_PREDICTION = 24  # rows, where not told and the series is long enough
+
+
+class TitansSktimeForecaster(BaseForecaster):
+    """Forecast multivariate series in sktime's interface, and learn from new rows without a refit.
+
+    An adapter of `TitansForecaster`, whose numbers it gives. ``update`` is its real one: new rows
+    cost as much as they are many, however long the series has become. ``update_params=False`` moves
+    the forecast origin and learns nothing. Rows seen before may come again, as sktime's splitters
+    send them: they are passed over.
+
+    In-sample forecasts are made one step ahead, from the rows of look-back before them, with what
+    was learned from the whole series. Where there is less than that before a row, they are NaN.
+    Values may be missing, as may whole rows. Panels are fitted series by series; X is ignored.
+
+    Parameters
+    ----------
+    prediction_length : int, optional
+        Longest horizon, in rows. None takes the longest of the ``fh`` that ``fit`` gets; without
+        one, 24, or less where the series is too short for that.
+    context_length : int, "auto" or None
+        Rows of look-back, the longest: validation mixes shorter ones in. "auto" and None choose the
+        longest, too, from a quarter of the training rows down.
+    quantile_levels : sequence of float
+        Levels to learn, ascending in (0, 1), 0.5 among them. Quantiles must lie within them.
+    validation_size : float or int
+        Last part of y that choices are made on: a share in (0, 1) or a number of rows.
+    refit : bool
+        Learn the linear part again from all rows, validation included, after all choices.
+    patch_length : int
+        Rows of a token of the network (at most ``context_length`` are used).
+    use_network : bool
+        False: the linear part alone, with quantiles from its own errors.
+    backbone : BackboneConfig, optional
+        The network's backbone; None takes one block of width 32.
+    training : TrainingConfig, optional
+        How the network is trained; None takes at most 300 steps, with early stopping.
+    random_state : int
+        Seed of weights and batches. The same seed gives the same model on the same machine.
+    progress : bool
+        Show a progress bar on standard error while the network trains.
+
+    Attributes
+    ----------
+    forecaster_ : TitansForecaster
+        What does the work, standing at the end of the rows seen.
+    context_length_ : int
+        Rows of look-back in use.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from titans_ts.sktime import TitansSktimeForecaster
+    >>> months = pd.period_range("2010-01", periods=132, freq="M")
+    >>> y = pd.Series(np.sin(np.arange(132) * np.pi / 6), index=months)
+    >>> forecaster = TitansSktimeForecaster(use_network=False)
+    >>> y_pred = forecaster.fit(y[:120], fh=[1, 2, 3]).predict()
+    >>> bool(abs(y_pred - y[120:123]).max() < 0.1)
+    True
+    >>> forecaster.update(y[120:]).predict().index[0]
+    Period('2021-01', 'M')
+    """
+
+    _tags: ClassVar[dict[str, Any]] = {
+        "authors": "titans-stream contributors",
+        "maintainers": "titans-stream contributors",
+        "object_type": "forecaster",
+        "y_inner_mtype": "pd.DataFrame",
+        "X_inner_mtype": "pd.DataFrame",
+        "capability:multivariate": True,
+        "capability:exogenous": False,
+        "capability:missing_values": True,
+        "capability:insample": True,
+        "capability:pred_int": True,
+        "capability:pred_int:insample": True,
+        "capability:update": True,
+        "capability:random_state": True,
+        "property:randomness": "derandomized",
+        "requires-fh-in-fit": False,
+    }
+    # What sktime makes the default in 1.3: no second copy of the rows. (With True, 1.2 warns.)
+    _config: ClassVar[dict[str, Any]] = {"remember_data": False}
+    _X: Any = None
+    _y: Any = None
+
+    def __init__(
+        self,
+        prediction_length: int | None = None,
+        context_length: int | Literal["auto"] | None = "auto",
+        *,
+        quantile_levels: Sequence[float] = QUANTILE_LEVELS,
+        validation_size: float = 0.2,
+        refit: bool = True,
+        patch_length: int = 16,
+        use_network: bool = True,
+        backbone: BackboneConfig | None = None,
+        training: TrainingConfig | None = None,
+        random_state: int = 0,
+        progress: bool = False,
+    ) -> None:
+        self.prediction_length = prediction_length
+        self.context_length = context_length
+        self.quantile_levels = quantile_levels
+        self.validation_size = validation_size
+        self.refit = refit
+        self.patch_length = patch_length
+        self.use_network = use_network
+        self.backbone = backbone
+        self.training = training
+        self.random_state = random_state
+        self.progress = progress
+        super().__init__()
+
+    def fit(self, y: Any, X: Any = None, fh: Any = None) -> TitansSktimeForecaster:
+        """Learn from y, as in sktime; X is warned of, where sktime ignores it silently."""
+        if X is not None:
+            warnings.warn(
+                "TitansSktimeForecaster learns from y alone and ignores X; columns that are to be "
+                "forecast together belong into y.",
+                stacklevel=2,
+            )
+        return super().fit(y, X, fh)
+
+    def _fit(self, y: Any, X: Any, fh: Any) -> TitansSktimeForecaster:  # noqa: ARG002  # see _tags
+        params = self.get_params(deep=False)
+        if self.prediction_length is None:
+            rows = min(_USUAL_PREDICTION, max(1, (len(y) - 2) // 3))
+            if fh is not None:
+                rows = max(1, int(_steps(fh, self._cutoff).max()))
+            params["prediction_length"] = rows
+        if self.context_length is None:
+            params["context_length"] = "auto"
+        self.forecaster_ = TitansForecaster(**params).fit(y)
+        self.context_length_: int = self.forecaster_.context_length_
+        step = self.forecaster_._layout.step
+        if isinstance(step, int) and step != 1:
+            raise ValueError(
+                f"y is numbered in steps of {step}; the horizons of sktime count in ones. Number "
+                "the rows again: y.reset_index(drop=True)."
+            )
+        # In pieces: joining them at each update would cost as much as there are rows.
+        self._pieces = [self._on_grid(read_panel(y, layout=self.forecaster_._layout), y)]
+        self._stand_at_cutoff()
+        return self
+
+    def _update(self, y: Any, X: Any = None, update_params: bool = True) -> TitansSktimeForecaster:  # noqa: ARG002  # see _tags
+        came_again = y.index <= self._seen[0]
+        if came_again.any():
+            before = self._rows().reindex(y.index[came_again])
+            if not np.array_equal(before.to_numpy(), y[came_again].to_numpy(), equal_nan=True):
+                warnings.warn(
+                    f"y holds other values than before at rows up to {show(scalar(self._seen[0]))}"
+                    "; they are passed over, since what was learned cannot be unlearned. Fit "
+                    "again to take them in.",
+                    stacklevel=3,
+                )
+        if came_again.all():
+            return self
+        fresh = y[~came_again]
+        forecaster = self.forecaster_
+        try:
+            panel = read_panel(fresh, layout=forecaster._layout)
+            panel = check_follows(forecaster._layout, forecaster._standing.ends, panel, "y")
+            forecaster._update_panel(panel, learn=update_params)
+        except BaseException:
+            # sktime has moved its cutoff and its data already: all of it, or nothing.
+            self._set_cutoff(self._seen)
+            self._y = self._rows() if self.get_config()["remember_data"] else None
+            raise
+        self._pieces.append(self._on_grid(panel, fresh))
+        self._stand_at_cutoff()
+        return self
+
+    def predict_residuals(self, y: Any = None, X: Any = None) -> Any:
+        """Return y less its forecasts; without y, those of all rows seen.
+
+        As in sktime, but for the last: it need not be told to remember the rows.
+        """
+        if y is None and hasattr(self, "_pieces"):
+            y = self._rows()
+        return super().predict_residuals(y, X)
+
+    def _predict(self, fh: Any, X: Any) -> Any:  # noqa: ARG002  # see _tags
+        return self._answer(fh, self.forecaster_.predict, self._get_columns())
+
+    def _predict_quantiles(self, fh: Any, X: Any, alpha: list[float]) -> Any:  # noqa: ARG002  # see _tags
+        levels = sorted(set(alpha))
+        answer = self._answer(
+            fh,
+            partial(self.forecaster_.predict_quantiles, levels),
+            self._get_columns("predict_quantiles", alpha=levels),
+        )
+        return answer[self._get_columns("predict_quantiles", alpha=alpha)]
+
+    def _predict_interval(self, fh: Any, X: Any, coverage: list[float]) -> Any:
+        columns = self._get_columns("predict_interval", coverage=coverage)
+        alpha = [0.5 + side * share / 2 for share in coverage for side in (-1, 1)]
+        levels = self.forecaster_.model_.levels
+        outside = min(alpha) < levels[0] - 1e-6 or max(alpha) > levels[-1] + 1e-6
+        vouched = self._vouched()
+        if max(coverage) <= vouched or outside:
+            return self._answer(fh, partial(self.forecaster_.predict_interval, coverage), columns)
+        warnings.warn(
+            f"coverage {max(coverage):g} needs more validation windows than there are, which vouch "
+            f"for at most {vouched:.3g}: the bounds are the quantiles learned, instead of split "
+            "conformal. A larger validation_size gives more windows.",
+            stacklevel=3,
+        )
+        answer = self._predict_quantiles(fh, X, alpha)
+        answer.columns = columns
+        return answer
+
+    def _vouched(self) -> float:
+        """Return the highest coverage for which there are validation errors enough."""
+        residual = self.forecaster_.model_.residual
+        counts = [
+            (~np.isnan(admission.errors)).sum(axis=0).min(initial=len(admission.errors))
+            for admission in (residual.fresh, residual.carried)
+        ]
+        return float(min(counts) / (min(counts) + 1)) + 1e-9
+
+    def _answer(self, fh: Any, ask: Callable[..., Any], columns: Any) -> Any:
+        """Ask ``ask(rows, context=...)`` for the rows of fh, each from its own origin."""
+        import pandas as pd
+
+        steps = _steps(fh, self._cutoff)
+        origin = self._origin()
+        values = np.full((len(steps), len(columns)), np.nan)
+        ahead = steps > 0
+        if ahead.any():
+            context = None if origin is None else self._look_back(origin)
+            if origin is None or context is not None:
+                rows = int(steps.max())
+                answer = np.asarray(ask(rows, context=context)).reshape(rows, -1)
+                values[ahead] = answer[steps[ahead] - 1]
+        if not ahead.all():
+            end = len(self._rows()) if origin is None else origin
+            for i in np.flatnonzero(~ahead):
+                context = self._look_back(end + steps[i] - 1)
+                if context is not None:
+                    values[i] = ask(1, context=context).ravel()
+        return pd.DataFrame(values, index=fh.to_absolute_index(self._cutoff), columns=columns)
+
+    def _origin(self) -> int | None:
+        """Rows before the cutoff; None where that is the end of what was seen, as it mostly is."""
+        if self._cutoff[0] == self._seen[0]:
+            return None
+        return int(self._rows().index.searchsorted(self._cutoff[0], side="right"))
+
+    def _rows(self) -> Any:
+        """All rows that were taken in."""
+        import pandas as pd
+
+        if len(self._pieces) > 1:
+            self._pieces = [pd.concat(self._pieces)]
+        return self._pieces[0]
+
+    def _look_back(self, origin: int) -> Any:
+        """Return the rows that a forecast from after row ``origin - 1`` looks back on, or None."""
+        first = origin - self.context_length_
+        if first < 0:
+            return None
+        # An array, which takes a tenth of the time of a table, and is asked for row by row.
+        context = self._rows().iloc[first:origin].to_numpy(dtype=float, na_value=np.nan)
+        return None if np.isnan(context).all() else context
+
+    def _on_grid(self, panel: Panel, y: Any) -> Any:
+        """Return y with a row for each time, as the panel has it that was read from it."""
+        import pandas as pd
+
+        (series,) = panel.series
+        if len(series.values) == len(y):
+            return y
+        times = times_from(panel.layout, series.first_time or 0, len(series.values))
+        return pd.DataFrame(series.values, index=times, columns=list(panel.layout.columns))
+
+    def _stand_at_cutoff(self) -> None:
+        """Note the cutoff, with its step, which sktime does not see where rows were left out."""
+        layout = self.forecaster_._layout
+        if layout.time in ("date", "datetime") and self._cutoff.freq is None:
+            with suppress(ValueError):  # a calendar that the cutoff is not on
+                self._cutoff.freq = layout.step
+        self._seen = self._cutoff  # sktime takes its own back where rows come again
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:  # noqa: ARG003  # sktime's signature
+        """Return quick parameters for sktime's suite; our tests run it with a network, too."""
+        return [
+            {"use_network": False},
+            {"use_network": False, "context_length": 4, "refit": False},
+        ]
+
+
+def _steps(fh: Any, cutoff: Any) -> Any:
+    """Steps from the cutoff, 1 for the row after it, 0 for its own."""
+    return np.asarray(fh.to_relative(cutoff).to_pandas(), dtype=int)

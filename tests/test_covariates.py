@@ -267,13 +267,13 @@ def reflections(count, rows, seed):
 
 
 def test_series_that_were_not_fitted_are_told_apart_by_static_covariates():
-    train, new = reflections(16, 300, 0), reflections(60, 101, 1)
+    train, new = reflections(16, 300, 0), reflections(40, 101, 1)
     forecaster = TitansForecaster(
         1,
         4,
         patch_length=2,
         validation_size=0.3,
-        training=TrainingConfig(max_steps=100, validate_every=50),
+        training=TrainingConfig(max_steps=150, validate_every=25),
         progress=False,
         target_columns=("y",),
         static_covariates=("kind",),
@@ -281,14 +281,14 @@ def test_series_that_were_not_fitted_are_told_apart_by_static_covariates():
     floor = TitansForecaster(1, 4, use_network=False, target_columns=("y",)).fit(train)
     swapped = new.assign(kind=new["kind"].map({"a": "b", "b": "a"}))
     errors = np.zeros(3)
-    for end in range(40, 101, 10):
+    for end in range(40, 100, 4):
         known = new["ds"] < end
         forecasts = [forecaster.predict(context=table[known]) for table in (new, swapped)]
         forecasts.append(floor.predict(context=new[known]))
         for i, forecast in enumerate(forecasts):
             both = forecast.merge(new, on=["unique_id", "ds"])
-            errors[i] += np.square(both["y_x"] - both["y_y"]).mean() / 7
-    assert errors[0] < 0.9 * errors[2]
+            errors[i] += np.square(both["y_x"] - both["y_y"]).mean() / 15
+    assert errors[0] < 0.95 * errors[2]
     assert errors[0] < 0.7 * errors[1]
     assert fitted_facts(forecaster)["covariates"]["static_used"]
     assert "in the network" in describe_html(forecaster)

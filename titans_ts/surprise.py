@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from titans_core import record_memory
-from titans_ts.backtest_plan import times_of
 from titans_ts.adaptation import static_of
+from titans_ts.backtest_plan import times_of
 from titans_ts.channels import fill_forward
 from titans_ts.question import Asked
 from titans_ts.windows import normalise, sliding_windows

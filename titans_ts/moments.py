@@ -5,7 +5,8 @@ Windows that slide row by row share almost all products. With ``n`` rows a windo
 
     M[i + 1, j + 1] = M[i, j] - y[i] y[j] + y[i + m] y[j + m]          (m windows)
 
-so that all entries cost ``O(T n + n^2)`` instead of ``O(T n^2)``, and no window is ever copied.
+so that all entries cost ``O(T n + n^2)`` instead of ``O(T n^2)``, and no window is ever copied; but
+for those that must not count, which are taken off again.
 """
 
 from __future__ import annotations
@@ -20,33 +21,33 @@ from titans_ts.windows import Array, sliding_windows
 # Of a channel's standard deviation: squares of what lies further out leave no digits of anything
 # else in the moments. Windows that hold such a value are passed over.
 FARTHEST = 1e6
+# Squares of what lies further out leave too few digits where they are taken off again.
+_LARGE = 1e3
 _BLOCK = 2048  # windows gathered at a time, where they must be
-_MOST_WINDOWS = 100_000  # of a channel with missing values: so many, evenly spread, are enough
 
 
-def window_moments(y: Array, n: int) -> Array:
-    """Sum of ``w w^T`` over every window w of n rows of y ``(T,)``: ``(n, n)``; zeros if none.
+def sliding_products(x: Array, y: Array, rows: int, columns: int, windows: int) -> Array:
+    """``M[i, j] = sum over t < windows of x[t + i] y[t + j]``, for i < rows and j < columns.
+
+    ``x`` needs ``windows + rows - 1`` entries, ``y`` ``windows + columns - 1``.
 
     Examples
     --------
-    >>> window_moments(np.array([1.0, 2.0, 3.0]), 2)
+    >>> y = np.array([1.0, 2.0, 3.0])
+    >>> sliding_products(y, y, 2, 2, 2)
     array([[ 5.,  8.],
            [ 8., 13.]])
     """
-    m = len(y) - n + 1
-    if m <= 0:
-        return np.zeros((n, n))
-    # First row: lag k's products over the first m rows; then down each diagonal.
-    steps = np.zeros((n, n))
-    steps[0] = np.correlate(y, y[:m], mode="valid")
-    entering, leaving = y[m:], y[: n - 1]  # y[i + m] and y[i] for i < n - 1
-    steps[1:, 1:] = np.outer(entering, entering) - np.outer(leaving, leaving)
-    moments = np.empty((n, n))
-    for lag in range(n):
-        diagonal = np.cumsum(np.diagonal(steps, lag))
-        rows = np.arange(n - lag)
-        moments[rows, rows + lag] = moments[rows + lag, rows] = diagonal
-    return moments
+    steps = np.empty((rows, columns))
+    steps[0] = np.correlate(y[: windows + columns - 1], x[:windows], mode="valid")
+    steps[:, 0] = np.correlate(x[: windows + rows - 1], y[:windows], mode="valid")
+    i, j = slice(rows - 1), slice(columns - 1)
+    steps[1:, 1:] = np.outer(x[windows:][i], y[windows:][j]) - np.outer(x[i], y[j])
+    for lag in range(1 - rows, columns):
+        length = min(rows, columns - lag) - max(0, -lag)
+        along = max(0, -lag) + np.arange(length)
+        steps[along, along + lag] = np.cumsum(steps[along, along + lag])
+    return steps
 
 
 def channel_moments(
@@ -54,43 +55,56 @@ def channel_moments(
 ) -> tuple[Array, int]:
     """Moments of one channel's windows with origins from ``first`` to ``last``, and their number.
 
-    A window is ``before`` rows of context and ``after`` of target. Without missing or far values
-    every window counts. Else windows that are not known enough, or hold a far value, are left out;
-    a missing value of a context is the last known one, of a target the line between its neighbours.
+    A window is ``before`` rows of context, ``after`` of target. Those not known enough, or with a
+    value further out than ``FARTHEST``, are left out. A missing value of a context is the last one
+    known before, of a target it lies on the line between its neighbours.
 
     Returns
     -------
     ndarray of shape (before + after, before + after), int
     """
-    n = before + after
-    if last < first:
+    n, windows = before + after, last - first + 1
+    if windows <= 0:
         return np.zeros((n, n)), 0
     rows = slice(first - before, last + after)
-    y, known = channels.values[rows], channels.known[rows]
-    near = np.abs(y) < FARTHEST
-    if known.all() and near.all():
-        return window_moments(y, n), last - first + 1
+    x, known = channels.values[rows], channels.known[rows]
+    y = x
+    if not known.all() and known.any():
+        position = np.arange(len(x))
+        y = np.interp(position, position[known], x[known])
+    far_x, far_y = np.abs(x) >= FARTHEST, np.abs(y) >= FARTHEST
 
-    count = np.concatenate([[0], np.cumsum(known)])
-    far = np.concatenate([[0], np.cumsum(~near)])
-    starts = np.arange(len(y) - n + 1)
-    useful = count[starts + before] - count[starts] >= LEAST_KNOWN * before
-    useful &= count[starts + n] - count[starts + before] >= LEAST_KNOWN * after
-    starts = starts[useful & (far[starts + n] == far[starts])]
-    weight = 1.0
-    if len(starts) > _MOST_WINDOWS:
-        weight = len(starts) / _MOST_WINDOWS
-        starts = starts[np.linspace(0, len(starts) - 1, _MOST_WINDOWS).astype(int)]
-    position = np.arange(len(y))
-    between = np.interp(position, position[known], y[known]) if known.any() else y
-    moments = np.zeros((n, n))
-    for start in range(0, len(starts), _BLOCK):
-        block = starts[start : start + _BLOCK]
-        context = sliding_windows(y[:, None], before)[block, 0]
-        target = sliding_windows(between[:, None], after)[block + before, 0]
+    starts = np.arange(windows)
+    context, target = (starts, starts + before), (starts + before, starts + n)
+    useful = _count(known, *context) >= LEAST_KNOWN * before
+    useful &= _count(known, *target) >= LEAST_KNOWN * after
+    useful &= (_count(far_x, *context) == 0) & (_count(far_y, *target) == 0)
+    x, y = np.where(far_x, 0.0, x), np.where(far_y, 0.0, y)  # what is left out must not overflow
+    if useful.sum() < windows / 2 or max(np.abs(x).max(), np.abs(y).max()) > _LARGE:
+        return _gathered(x, y, before, after, starts[useful]), int(useful.sum())
+    moments = np.empty((n, n))
+    moments[:before, :before] = sliding_products(x, x, before, before, windows)
+    moments[:before, before:] = sliding_products(x, y[before:], before, after, windows)
+    moments[before:, before:] = sliding_products(y[before:], y[before:], after, after, windows)
+    moments[before:, :before] = moments[:before, before:].T
+    return moments - _gathered(x, y, before, after, starts[~useful]), int(useful.sum())
+
+
+def _count(where: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """How many are true from each ``first`` to before each ``last``."""
+    total = np.concatenate([[0], np.cumsum(where)])
+    return total[last] - total[first]
+
+
+def _gathered(x: Array, y: Array, before: int, after: int, starts: np.ndarray) -> Array:
+    """Moments of the windows that start at these rows: contexts of x, targets of y."""
+    moments = np.zeros((before + after, before + after))
+    for block in np.array_split(starts, -(-len(starts) // _BLOCK) or 1):
+        context = sliding_windows(x[:, None], before)[block, 0]
+        target = sliding_windows(y[:, None], after)[block + before, 0]
         window = np.hstack([context, target])
         moments += window.T @ window
-    return weight * moments, round(weight * len(starts))
+    return moments
 
 
 def training_moments(channels: Channels, k: int, before: int, after: int) -> tuple[Array, int]:

@@ -21,29 +21,35 @@ PROVIDERS = (
     "seasonal naive",
     "naive",
 )
+PLACES = {96: 0, 192: 1, 336: 2, 720: 3, 24: 0, 36: 1, 48: 2, 60: 3}  # columns of a horizon
 OURS, PEER = "titans_core", "titans-pytorch 0.5.5"
 
 
 def long_horizon() -> str:
-    """One line per provider, MSE / MAE per case: the mean over seeds."""
-    values: dict[tuple[str, str, str], list[float]] = {}
+    """A line per set, look-back and provider: MSE by horizon, the means, and what a fit costs."""
+    values: dict[tuple[str, str], dict[int, dict[str, list[float]]]] = {}
     for row in _record.read("long_horizon"):
         if "quick" not in row["case"]:
-            key = (row["case"], row["provider"], row["metric"])
-            values.setdefault(key, []).append(float(row["value"]))
-    cases = sorted({case for case, _, _ in values}, key=lambda case: [len(case), case])
-
-    def cell(case: str, provider: str) -> str:
-        if (case, provider, "MSE") not in values:
-            return ""
-        mse, mae = (statistics.mean(values[case, provider, metric]) for metric in ("MSE", "MAE"))
-        fit = values.get((case, provider, "fit"))
-        return f"{mse:.4f} / {mae:.4f}" + (f" ({statistics.mean(fit):.0f} s)" if fit else "")
-
-    lines = ["| MSE / MAE (CPU s to fit) | " + " | ".join(cases) + " |"]
-    lines += ["|---|" + "---|" * len(cases)]
-    for provider in PROVIDERS:
-        lines.append(f"| {provider} | " + " | ".join(cell(c, provider) for c in cases) + " |")
+            where, horizon = row["case"].rsplit(", horizon ", 1)
+            by_metric = values.setdefault((where, row["provider"]), {}).setdefault(int(horizon), {})
+            by_metric.setdefault(row["metric"], []).append(float(row["value"]))
+    horizons = "96 (ILI: 24) | 192 (36) | 336 (48) | 720 (60)"
+    lines = [f"| test MSE, by horizon | | {horizons} | mean | MAE | fit, CPU s |"]
+    lines += ["|---" * 9 + "|"]
+    for where in dict.fromkeys(where for where, _ in values):
+        for provider in PROVIDERS:
+            found = values.get((where, provider))
+            if found is None:
+                continue
+            mean = {h: {m: statistics.mean(v) for m, v in by.items()} for h, by in found.items()}
+            cells = [""] * 4
+            for horizon, by in mean.items():
+                cells[PLACES[horizon]] = f"{by['MSE']:.4f}"
+            whole = [statistics.mean(by[m] for by in mean.values()) for m in ("MSE", "MAE")]
+            means = [f"{x:.4f}" for x in whole] if len(mean) == 4 else ["", ""]
+            costs = [by["fit"] for by in mean.values() if "fit" in by]
+            cost = f"{min(costs):.0f} - {max(costs):.0f}" if costs else ""
+            lines.append("| " + " | ".join([where, provider, *cells, *means, cost]) + " |")
     return "\n".join(lines)
 
 

@@ -22,6 +22,7 @@ from titans_core.training import TrainingConfig
 from titans_ts import TitansForecaster, load_dataset
 from titans_ts.adaptation import Stream
 from titans_ts.evaluation import actual_windows, rolling_forecasts
+from titans_ts.frames import read_panel
 from titans_ts.linear import LinearPart
 
 FITTED_ROWS = 900
@@ -46,12 +47,19 @@ def fitted(weather: pd.DataFrame) -> TitansForecaster:
     y = weather.to_numpy()[:FITTED_ROWS]
     forecaster = TitansForecaster(**TINY).fit(y)
     residual = forecaster.model_.residual
-    carried = dataclasses.replace(residual.carried, gate=1.0, loss=0.0, pinball=0.0)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(residual.network.recall.weight)
+    carried = dataclasses.replace(
+        residual.carried, asks_memory=True, gate=np.ones(1), loss=0.0, pinball=0.0
+    )
     residual = dataclasses.replace(residual, carried=carried)
     forecaster.model_ = dataclasses.replace(forecaster.model_, residual=residual)
     (key,) = forecaster._standing.streams
     begun = forecaster.model_.begin(
-        y, forecaster._standing.linear, forecaster.model_.scalers[0], np.arange(y.shape[1])
+        read_panel(y).series[0],
+        forecaster._standing.linear,
+        forecaster.model_.scalers[0],
+        np.arange(y.shape[1]),
     )
     assert begun.memory is not None
     forecaster._standing.streams[key] = begun

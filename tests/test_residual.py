@@ -119,7 +119,8 @@ def test_validation_forecasts_with_the_memory_are_those_of_a_live_stream() -> No
     assert np.abs(carried.answer - fresh.answer).max() > 1e-2
     np.testing.assert_array_equal(carried.channel, np.tile([0, 1], len(origins)))
 
-    stream = Stream.begin(z[:80], z[79], np.arange(CHANNELS), linear, network, CLOCK)
+    none, every = np.empty((80, 0)), np.arange(CHANNELS)
+    stream = Stream.begin(z[:80], z[79], every, every, none, none[0], linear, network, CLOCK)
     linear.learn = lambda *_: None  # type: ignore[method-assign]  # as at validation
     answers = carried.answer.reshape(len(origins), CHANNELS, *carried.answer.shape[1:])
     for i, origin in enumerate(origins):
@@ -127,7 +128,8 @@ def test_validation_forecasts_with_the_memory_are_those_of_a_live_stream() -> No
         with torch.no_grad():
             answer = network(window, torch.arange(CHANNELS), stream.memory)
         np.testing.assert_allclose(answer.numpy(), answers[i], atol=1e-4)
-        stream.observe(z[origin : origin + 1], z[origin], linear, network, CLOCK, learn=True)
+        row = z[origin : origin + 1]
+        stream.observe(row, z[origin], none[:1], linear, network, CLOCK, learn=True)
 
 
 @pytest.mark.parametrize("carry", [True, False])

@@ -30,6 +30,8 @@ SHARPNESS = 10.0
 LEAST_WEIGHT = 1e-3
 # Panels of more channels than this share one matrix: none has the rows for its own.
 MOST_OWN_MATRICES = 64
+# Share of the windows of a shorter look-back, from which those of the longest stand for them.
+_NEARLY_ALL = 0.99
 # Rows next to the origin whose weights `update` goes on learning: its cost is their square.
 ADAPTED_ROWS = 336
 
@@ -129,17 +131,16 @@ def choose_linear(
     for k in np.flatnonzero(weights).tolist():
         total += weights[k] * validation_moments(channels, k, longest, prediction_length)[0]
     error = Quadratic(total, prediction_length)
-    shared, losses = [], np.zeros(n)
-    for i, length in enumerate(look_backs):
-        shared.append(_shared_ridge(channels, length, prediction_length).search(error))
-        losses[i] = error.of(shared[i][1])
+    shared = [
+        ridge.search(error) for ridge in _shared_ridges(channels, look_backs, prediction_length)
+    ]
+    losses = np.array([error.of(matrix) for _, matrix in shared])
     if own is not None:
         losses[:] = 0
         for k in range(len(channels)):
             moments, _ = validation_moments(channels, k, longest, prediction_length)
             error = Quadratic(moments, prediction_length)
-            for i, length in enumerate(look_backs):
-                ridge = _own_ridge(channels, k, length, prediction_length)
+            for i, ridge in enumerate(_own_ridges(channels, k, look_backs, prediction_length)):
                 own[i, k], matrix = ridge.search(error, shared[i][1])
                 losses[i] += weights[k] * error.of(matrix)
     mix = _mix(losses)
@@ -177,20 +178,21 @@ def _fit(channels: Channels, choice: LinearChoice, prediction_length: int) -> Li
     adapted = slice(longest - min(longest, ADAPTED_ROWS), longest)
     matrices = 1 if choice.own is None else len(channels)
     folded = [np.zeros((longest, prediction_length)) for _ in range(matrices)]
-    covariance = []
-    for i, length in enumerate(choice.look_backs):
-        ridge, penalty = _shared_ridge(channels, length, prediction_length), choice.shared[i]
-        matrix = shared = ridge.solve(penalty)
-        for k in range(matrices):
-            if choice.own is not None:
-                ridge, penalty = (
-                    _own_ridge(channels, k, length, prediction_length),
-                    choice.own[i, k],
-                )
-                matrix = ridge.solve(penalty, shared)
-            _fold(folded[k], choice.mix[i], matrix)
-            if length == longest:
-                covariance.append(_inverse(ridge.gram[adapted, adapted], penalty))
+    ridges = _shared_ridges(channels, choice.look_backs, prediction_length)
+    shared = [ridge.solve(penalty) for ridge, penalty in zip(ridges, choice.shared, strict=True)]
+    penalties, covariance = choice.shared, []
+    for k in range(matrices):
+        solved = shared
+        if choice.own is not None:
+            penalties = choice.own[:, k]
+            ridges = _own_ridges(channels, k, choice.look_backs, prediction_length)
+            solved = [
+                ridge.solve(*toward)
+                for ridge, *toward in zip(ridges, penalties, shared, strict=True)
+            ]
+        for share, matrix in zip(choice.mix, solved, strict=True):
+            _fold(folded[k], share, matrix)
+        covariance.append(_inverse(ridges[-1].gram[adapted, adapted], penalties[-1]))
     return LinearPart(folded, covariance, [np.zeros(prediction_length)] * matrices)
 
 
@@ -209,16 +211,42 @@ def _inverse(gram: Array, penalty: float) -> Array:
     return (inverse + inverse.T) / 2
 
 
-def _own_ridge(channels: Channels, k: int, length: int, prediction_length: int) -> _Ridge:
-    moments, _ = training_moments(channels, k, length, prediction_length)
-    return _Ridge.centre(moments, prediction_length)
+def _own_ridges(
+    channels: Channels, k: int, look_backs: Sequence[int], prediction_length: int
+) -> list[_Ridge]:
+    """The ridge of a channel at each look-back."""
+    moments = _training_moments(channels, k, look_backs, prediction_length)
+    return [_Ridge.centre(each, prediction_length) for each in moments]
 
 
-def _shared_ridge(channels: Channels, length: int, prediction_length: int) -> _Ridge:
-    total = np.zeros((length + prediction_length,) * 2)
-    for k in range(len(channels)):
-        total += training_moments(channels, k, length, prediction_length)[0]
-    return _Ridge.centre(total, prediction_length)
+def _shared_ridges(
+    channels: Channels, look_backs: Sequence[int], prediction_length: int
+) -> list[_Ridge]:
+    """The ridge of all channels together at each look-back."""
+    totals = _training_moments(channels, 0, look_backs, prediction_length)
+    for k in range(1, len(channels)):
+        more = _training_moments(channels, k, look_backs, prediction_length)
+        totals = [total + each for total, each in zip(totals, more, strict=True)]
+    return [_Ridge.centre(total, prediction_length) for total in totals]
+
+
+def _training_moments(
+    channels: Channels, k: int, look_backs: Sequence[int], prediction_length: int
+) -> list[Array]:
+    """Moments of a channel's training windows at each look-back.
+
+    The shorter ones are part of those of the longest, but for the windows at the very start.
+    """
+    longest = look_backs[-1]
+    whole, _ = training_moments(channels, k, longest, prediction_length)
+    rows = channels.trained[k] - channels.starts[k] - prediction_length
+    found = []
+    for length in look_backs:
+        if rows - longest >= _NEARLY_ALL * (rows - length):
+            found.append(whole[longest - length :, longest - length :])
+        else:
+            found.append(training_moments(channels, k, length, prediction_length)[0])
+    return found
 
 
 def _channel_weights(channels: Channels, length: int, prediction_length: int) -> Array:

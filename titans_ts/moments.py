@@ -23,6 +23,7 @@ from titans_ts.windows import Array, sliding_windows
 FARTHEST = 1e6
 # Squares of what lies further out leave too few digits where they are taken off again.
 _LARGE = 1e3
+_LONG = 100_000  # rows from which lagged products are taken by FFT
 _BLOCK = 2048  # windows gathered at a time, where they must be
 
 
@@ -39,8 +40,8 @@ def sliding_products(x: Array, y: Array, rows: int, columns: int, windows: int) 
            [ 8., 13.]])
     """
     steps = np.empty((rows, columns))
-    steps[0] = np.correlate(y[: windows + columns - 1], x[:windows], mode="valid")
-    steps[:, 0] = np.correlate(x[: windows + rows - 1], y[:windows], mode="valid")
+    steps[0] = _correlate(y[: windows + columns - 1], x[:windows])
+    steps[:, 0] = _correlate(x[: windows + rows - 1], y[:windows])
     i, j = slice(rows - 1), slice(columns - 1)
     steps[1:, 1:] = np.outer(x[windows:][i], y[windows:][j]) - np.outer(x[i], y[j])
     for lag in range(1 - rows, columns):
@@ -48,6 +49,16 @@ def sliding_products(x: Array, y: Array, rows: int, columns: int, windows: int) 
         along = max(0, -lag) + np.arange(length)
         steps[along, along + lag] = np.cumsum(steps[along, along + lag])
     return steps
+
+
+def _correlate(y: Array, x: Array) -> Array:
+    """``sum over t of y[k + t] x[t]`` for every lag k at which x lies within y."""
+    if len(x) < _LONG:
+        return np.correlate(y, x, mode="valid")
+    from scipy.fft import irfft, next_fast_len, rfft  # not at the top: importing this is cheap
+
+    size = next_fast_len(len(y), real=True)
+    return np.asarray(irfft(rfft(y, size) * rfft(x, size).conj(), size)[: len(y) - len(x) + 1])
 
 
 def channel_moments(

@@ -27,7 +27,7 @@ from titans_ts.windows import Array, PatchClock, normalise, patches_ending
 _HISTORY_PATCHES = 16
 _BATCH_WINDOWS, _MEMORY_WINDOWS = 256, 64  # of a training step, without the memory and with it
 _MEMORY_SHARE = 0.125  # of the training steps that are taken again with the memory
-_ADMISSION_VALUES = 50_000_000  # numbers that validation may hold at a time
+_ADMISSION_VALUES = 10_000_000  # numbers that validation may hold at a time
 _SCORED_WINDOWS = 512  # validation windows that choose the training step
 _MOST_GROUPS, _MOST_CHANNELS = 32, 256  # of a panel that validation forecasts
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from long_tables import KINDS as LONG_KINDS
 from long_tables import as_kind
 
@@ -110,13 +111,17 @@ def same(one: list[np.ndarray], other: list[np.ndarray]) -> bool:
 def with_memory(forecaster: TitansForecaster, y: Any) -> TitansForecaster:
     """The forecaster with its network and carried memory in use, whatever validation said."""
     residual = forecaster.model_.residual
+    torch.manual_seed(0)
+    torch.nn.init.normal_(residual.network.recall.weight)
     gate = np.ones_like(residual.carried.gate)
-    carried = dataclasses.replace(residual.carried, gate=gate, loss=0.0, pinball=0.0)
+    carried = dataclasses.replace(
+        residual.carried, asks_memory=True, gate=gate, loss=0.0, pinball=0.0
+    )
     residual = dataclasses.replace(residual, carried=carried)
     forecaster.model_ = dataclasses.replace(forecaster.model_, residual=residual)
     for i, each in enumerate(read_panel(y, layout=forecaster._layout).series):
         stream = forecaster.model_.begin(
-            each.values,
+            each,
             forecaster._standing.linear,
             forecaster.model_.scalers[i],
             forecaster.model_.channels_of(i),

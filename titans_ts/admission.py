@@ -15,6 +15,7 @@ _LEAST_ERROR = 0.2
 _HALF_TRUSTED = 4
 # Channels with fewer validation windows than this are calibrated together with all others.
 _LEAST_WINDOWS = 20
+_LEAST_GAIN = 0.002  # of the squared error, for which the memory is asked
 _MOST_ERRORS = 2_000_000  # numbers that intervals and sample paths are made of, about
 
 
@@ -81,7 +82,7 @@ class Residual:
 
     @property
     def uses_memory(self) -> bool:
-        """Whether a stream forecasts with its carried memory (validation found it no worse)."""
+        """Whether a stream forecasts with its carried memory (validation found it worth it)."""
         carried = self.carried
         return (
             carried.asks_memory and carried.uses_network and better(carried, self.fresh) is carried
@@ -121,9 +122,10 @@ class Forecasts:
     answer: Array | None
 
 
-def better(one: Admission, other: Admission) -> Admission:
-    """The first, if validation found it no worse in either respect; else the other."""
-    return one if one.loss <= other.loss and one.pinball <= other.pinball else other
+def better(costly: Admission, cheap: Admission) -> Admission:
+    """The first, if validation found it worth its cost: squared error by a bit, no worse levels."""
+    gains = costly.loss <= (1 - _LEAST_GAIN) * cheap.loss and costly.pinball <= cheap.pinball
+    return costly if gains else cheap
 
 
 def admit(

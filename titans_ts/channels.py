@@ -23,15 +23,15 @@ def fill_forward(values: Array, before: Array | None = None) -> Array:
 
     Where nothing is known yet: by ``before`` (C,), else by the first value known (0 if none is).
     """
-    missing = np.isnan(values)
-    if not missing.any():
+    if not np.isnan(values).any():
         return values
-    rows = np.where(missing, -1, np.arange(len(values))[:, None])
-    last = np.maximum.accumulate(rows, axis=0)
-    first = values[np.argmin(missing, axis=0), np.arange(values.shape[1])]
-    start = np.nan_to_num(first) if before is None else before
-    filled = np.take_along_axis(values, last.clip(0), axis=0)
-    return np.where(last < 0, start, filled)
+    filled = values.copy()
+    for c, column in enumerate(values.T):  # one at a time: a long table is held but once more
+        known = ~np.isnan(column)
+        last = np.maximum.accumulate(np.where(known, np.arange(len(column)), -1))
+        start = np.nan_to_num(column[np.argmax(known)]) if before is None else before[c]
+        filled[:, c] = np.where(last < 0, start, column[last])
+    return filled
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,13 @@ class Channels:
 
     def _useful(self, first: np.ndarray, last: np.ndarray, before: int, after: int) -> np.ndarray:
         """Origins from ``first`` to ``last`` of each channel, whose windows are known enough."""
-        spans = [np.arange(a, b + 1) for a, b in zip(first, last, strict=True)]
-        origins = np.concatenate(spans)
-        if self.complete:
-            return origins
-        context = self.known_between(origins - before, origins)
-        target = self.known_between(origins, origins + after)
-        return origins[(context >= LEAST_KNOWN * before) & (target >= LEAST_KNOWN * after)]
+        found = [np.empty(0, dtype=int)]
+        for a, b in zip(first, last, strict=True):
+            origins = np.arange(a, b + 1)
+            if not self.complete:
+                context = self.known_between(origins - before, origins)
+                target = self.known_between(origins, origins + after)
+                enough = (context >= LEAST_KNOWN * before) & (target >= LEAST_KNOWN * after)
+                origins = origins[enough]
+            found.append(origins)
+        return np.concatenate(found)

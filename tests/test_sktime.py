@@ -245,12 +245,165 @@ def test_beyond_the_horizon_fitted_the_forecast_rolls_on(fitted: TitansSktimeFor
     np.testing.assert_array_equal(rolled, expected.iloc[[1, 8]])
 
 
-def test_x_is_ignored_and_warned_of() -> None:
-    y = series()
-    with pytest.warns(UserWarning, match=r"learns from y alone and ignores X"):
-        adapter = TitansSktimeForecaster(**LINEAR).fit(y[["a"]][:100], X=y[["b"]][:100], fh=[1])
-    without = TitansSktimeForecaster(**LINEAR).fit(y[["a"]][:100], fh=[1])
-    pd.testing.assert_frame_equal(adapter.predict(X=y[["b"]][100:]), without.predict())
+def promotions(index: pd.Index = DAYS) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two channels, the first of which falls by 5 at promotions and the second rises."""
+    rng = np.random.default_rng(7)
+    X = pd.DataFrame(
+        {
+            "price": rng.normal(size=len(index)),
+            "promotion": rng.random(len(index)) < 0.3,
+            "kind": pd.Categorical(rng.choice(["big", "none", "small"], size=len(index))),
+        },
+        index=index,
+    )
+    effect = X["promotion"].to_numpy()[:, None] * [-5, 3] + X["price"].to_numpy()[:, None]
+    return series(index) + effect + 2 * (X[["kind"]].to_numpy() == "big"), X
+
+
+@pytest.fixture
+def promoted() -> TitansSktimeForecaster:
+    y, X = promotions()
+    return TitansSktimeForecaster(**LINEAR).fit(y[:100], X[:100], fh=[1, 2, 3, 4])
+
+
+def errors(use_x: bool) -> float:
+    y, X = promotions()
+    cv = ExpandingWindowSplitter(fh=[1, 2, 3, 4], initial_window=100, step_length=4)
+    result = evaluate(
+        TitansSktimeForecaster(**LINEAR),
+        cv,
+        y,
+        X if use_x else None,
+        strategy="update",
+        return_data=True,
+        error_score="raise",
+    )
+    assert len(result) == 12
+    misses = [y.loc[y_pred.index] - y_pred for y_pred in result["y_pred"]]
+    return float(np.square(misses).mean())
+
+
+def test_x_matters() -> None:
+    assert errors(use_x=True) < 0.3 * errors(use_x=False)
+
+
+@pytest.mark.parametrize("params", [LINEAR, NETWORK], ids=["linear", "network"])
+@pytest.mark.parametrize("index", [DAYS, MONTHS, COUNTS], ids=["days", "months", "counts"])
+def test_x_are_the_future_covariates_of_the_forecaster(
+    params: dict[str, Any], index: pd.Index
+) -> None:
+    y, X = promotions(index)
+    adapter = TitansSktimeForecaster(**params).fit(y[:100], X[:100])
+    forecaster = TitansForecaster(**params, progress=False, future_covariates=tuple(X.columns))
+    table = pd.concat([y, X], axis=1)
+    forecaster.fit(table[:100])
+    assert forecaster.model_.covariates.future_gain > 0
+    for end in (100, 101, 130):
+        if end > 100:
+            adapter.update(y[:end], X[:end])  # rows that come again are passed over
+            forecaster.update(table[{101: 100, 130: 101}[end] : end])
+        ahead, fh = X[end : end + 4], [1, 2, 3, 4]
+        y_pred = adapter.predict(fh=fh, X=ahead)
+        expected = forecaster.predict(future=ahead)
+        pd.testing.assert_frame_equal(y_pred, expected, check_freq=False)
+        np.testing.assert_array_equal(
+            adapter.predict_quantiles(fh=fh, X=ahead, alpha=[0.2, 0.5]),
+            forecaster.predict_quantiles([0.2, 0.5], future=ahead),
+        )
+        np.testing.assert_array_equal(
+            adapter.predict_interval(fh=fh, X=X, coverage=0.5),
+            forecaster.predict_interval(0.5, future=ahead),
+        )
+        # X at the rows of fh alone is as good: an effect is that of its own row.
+        part = adapter.predict(fh=[2, 4], X=ahead.iloc[[1, 3]])
+        pd.testing.assert_frame_equal(part, expected.iloc[[1, 3]], check_freq=False)
+
+
+def test_x_may_be_an_array_from_the_first_row_on() -> None:
+    y, X = (t.to_numpy(dtype=float) for t in (promotions()[0], promotions()[1][["price"]]))
+    adapter = TitansSktimeForecaster(**LINEAR).fit(y[:100], X[:100])
+    forecaster = TitansForecaster(**LINEAR, future_covariates=(2,)).fit(np.hstack([y, X])[:100])
+    expected = forecaster.predict(future=X[100:104])
+    np.testing.assert_array_equal(adapter.predict(fh=[1, 2, 3, 4], X=X), expected)
+    with pytest.raises(ValueError, match=r"X has no row at 100; .* An array counts from row 0"):
+        adapter.predict(fh=[1], X=X[100:])
+
+
+def test_in_sample_x_is_as_seen(promoted: TitansSktimeForecaster) -> None:
+    y, X = promotions()
+    table = pd.concat([y, X], axis=1)
+    inside = promoted.predict(fh=[-200, -90, -1, 0])
+    assert inside[:2].isna().all(axis=None)
+    for row in (98, 99):
+        expected = promoted.forecaster_.predict(
+            1, context=table[row - 20 : row], future=X[row : row + 1]
+        )
+        pd.testing.assert_frame_equal(inside.loc[[DAYS[row]]], expected, check_freq=False)
+    residuals = promoted.predict_residuals()
+    assert residuals[20:].notna().all(axis=None)
+    np.testing.assert_array_equal(residuals[-1:], y[99:100] - inside[-1:])
+    both = promoted.predict(fh=[0, 1], X=X[100:101])
+    pd.testing.assert_frame_equal(both[:1], inside[-1:], check_freq=False)
+    # From a cutoff that was taken back, with what X was then.
+    promoted.update(y[60:90], X[60:90])
+    back = promoted.forecaster_.predict(context=table[70:90], future=X[90:94])
+    for given in (None, X):
+        y_pred = promoted.predict(fh=[1, 2, 3, 4], X=given)
+        pd.testing.assert_frame_equal(y_pred, back, check_freq=False)
+
+
+def test_x_may_have_holes_and_names_that_y_has() -> None:
+    y, X = promotions()
+    X = X.set_axis(["a", 0, "unique_id"], axis=1).iloc[:, :2]
+    holes = X.astype({0: "boolean"})
+    holes.iloc[[30, 31, 104]] = None
+    fewer = np.setdiff1d(np.arange(110), [60, 61, 100, 106])
+    adapter = TitansSktimeForecaster(**LINEAR).fit(y.iloc[fewer[fewer < 100]], holes, fh=[1, 4])
+    adapter.update(y.iloc[fewer[fewer >= 100]], holes)
+    table = pd.concat([y, X.astype(float).set_axis(["x", "z"], axis=1)], axis=1)
+    table.iloc[[30, 31, 104], 2:] = np.nan
+    table.iloc[[60, 61, 100, 106]] = np.nan
+    forecaster = TitansForecaster(**LINEAR, future_covariates=("x", "z")).fit(table[:100])
+    expected = forecaster.update(table[100:110]).predict(future=table[110:114])
+    np.testing.assert_array_equal(adapter.predict(X=X[110:]), expected.iloc[[0, 3]])
+    inside = forecaster.predict(1, context=table[85:105], future=table[105:106])
+    np.testing.assert_array_equal(adapter.predict(fh=[-4]), inside)
+
+
+def test_moving_cutoffs_and_panels_take_x(promoted: TitansSktimeForecaster) -> None:
+    y, X = promotions()
+    cv = SlidingWindowSplitter(fh=1, window_length=3, step_length=2)
+    y_pred = promoted.update_predict(y[100:111], cv, X)
+    by_hand = promoted.clone().fit(y[:100], X[:100], fh=[1]).update(y[100:103], X[100:103])
+    np.testing.assert_array_equal(y_pred[:1], by_hand.predict(X=X[103:104]))
+    names = ["id", "day"]
+    panel, known = (pd.concat({"one": t, "two": t}, names=names) for t in (y[:100], X[:100]))
+    ahead = pd.concat({"one": X[100:102], "two": X[102:104].set_axis(DAYS[100:102])}, names=names)
+    both = promoted.clone().fit(panel, known, fh=[1, 2]).predict(X=ahead)
+    single = promoted.clone().fit(y[:100], X[:100], fh=[1, 2])
+    for key in ("one", "two"):
+        np.testing.assert_array_equal(both.loc[key], single.predict(X=ahead.loc[key]))
+
+
+def test_x_that_is_missing_is_asked_for(promoted: TitansSktimeForecaster) -> None:
+    y, X = promotions()
+    for ask in (promoted.predict, promoted.predict_interval, lambda: promoted.update(y[100:101])):
+        with pytest.raises(ValueError, match=r"X is needed: .*\['price', 'promotion', 'kind'\]"):
+            ask()
+    assert promoted.cutoff[0] == DAYS[99]
+    with pytest.raises(ValueError, match=r"X has no row at 2024-04-12.*; needs one for each time"):
+        promoted.predict(X=X[100:102])
+    with pytest.raises(ValueError, match=r"X has no column 'kind', .*\['price', 'promotion'\]"):
+        promoted.predict(X=X[["price", "promotion"]][100:])
+    with pytest.raises(ValueError, match=r"not contained .* extra indices are: .*2024-01-01"):
+        TitansSktimeForecaster(**LINEAR).fit(y[:100], X[1:100])  # in the words of sktime
+    without = TitansSktimeForecaster(**LINEAR).fit(y[:100], fh=[1])
+    with pytest.raises(ValueError, match=r"X was given, but the forecaster was fitted without it"):
+        without.predict(X=X[100:])
+    pd.testing.assert_frame_equal(
+        promoted.update(y[100:101], X[100:101]).predict(X=X[101:]),
+        promoted.clone().fit(y[:100], X, fh=[1, 2, 3, 4]).update(y[100:101], X).predict(X=X),
+    )
 
 
 def test_rows_that_count_by_more_than_one_are_refused() -> None:

@@ -40,7 +40,11 @@ class TitansSktimeForecaster(BaseForecaster):
 
     In-sample forecasts are made one step ahead, from the rows of look-back before them, with what
     was learned from the whole series. Where there is less than that before a row, they are NaN.
-    Values may be missing, as may whole rows. Panels are fitted series by series; X is ignored.
+    Values may be missing, as may whole rows. Panels are fitted series by series.
+
+    X are the `future_covariates` of `TitansForecaster`: numbers, booleans or categories that
+    ``update`` needs for the new rows and ``predict`` for the times of ``fh``. Validation decides
+    whether they are let in. What is missing of X counts as its mean over the training rows.
 
     Parameters
     ----------
@@ -98,7 +102,9 @@ class TitansSktimeForecaster(BaseForecaster):
         "y_inner_mtype": "pd.DataFrame",
         "X_inner_mtype": "pd.DataFrame",
         "capability:multivariate": True,
-        "capability:exogenous": False,
+        "capability:exogenous": True,
+        "capability:categorical_in_X": True,
+        "capability:non_contiguous_X": True,
         "capability:missing_values": True,
         "capability:insample": True,
         "capability:pred_int": True,
@@ -141,17 +147,7 @@ class TitansSktimeForecaster(BaseForecaster):
         self.progress = progress
         super().__init__()
 
-    def fit(self, y: Any, X: Any = None, fh: Any = None) -> TitansSktimeForecaster:
-        """Learn from y, as in sktime; X is warned of, where sktime ignores it silently."""
-        if X is not None:
-            warnings.warn(
-                "TitansSktimeForecaster learns from y alone and ignores X; columns that are to be "
-                "forecast together belong into y.",
-                stacklevel=2,
-            )
-        return super().fit(y, X, fh)
-
-    def _fit(self, y: Any, X: Any, fh: Any) -> TitansSktimeForecaster:  # noqa: ARG002  # see _tags
+    def _fit(self, y: Any, X: Any, fh: Any) -> TitansSktimeForecaster:
         params = self.get_params(deep=False)
         if self.prediction_length is None:
             rows = min(_USUAL_PREDICTION, max(1, (len(y) - 2) // 3))
@@ -160,7 +156,10 @@ class TitansSktimeForecaster(BaseForecaster):
             params["prediction_length"] = rows
         if self.context_length is None:
             params["context_length"] = "auto"
-        self.forecaster_ = TitansForecaster(**params).fit(y)
+        self._names = _names_beside(y, X)
+        table = self._beside(y, X)
+        covariates = tuple(self._names.values())
+        self.forecaster_ = TitansForecaster(**params, future_covariates=covariates).fit(table)
         self.context_length_: int = self.forecaster_.context_length_
         step = self.forecaster_._layout.step
         if isinstance(step, int) and step != 1:
@@ -169,14 +168,14 @@ class TitansSktimeForecaster(BaseForecaster):
                 "the rows again: y.reset_index(drop=True)."
             )
         # In pieces: joining them at each update would cost as much as there are rows.
-        self._pieces = [self._on_grid(read_panel(y, layout=self.forecaster_._layout), y)]
+        self._pieces = [self._on_grid(read_panel(table, layout=self.forecaster_._layout), table)]
         self._stand_at_cutoff()
         return self
 
-    def _update(self, y: Any, X: Any = None, update_params: bool = True) -> TitansSktimeForecaster:  # noqa: ARG002  # see _tags
+    def _update(self, y: Any, X: Any = None, update_params: bool = True) -> TitansSktimeForecaster:
         came_again = y.index <= self._seen[0]
         if came_again.any():
-            before = self._rows().reindex(y.index[came_again])
+            before = self._rows()[y.columns].reindex(y.index[came_again])
             if not np.array_equal(before.to_numpy(), y[came_again].to_numpy(), equal_nan=True):
                 warnings.warn(
                     f"y holds other values than before at rows up to {show(scalar(self._seen[0]))}"
@@ -186,16 +185,16 @@ class TitansSktimeForecaster(BaseForecaster):
                 )
         if came_again.all():
             return self
-        fresh = y[~came_again]
         forecaster = self.forecaster_
         try:
+            fresh = self._beside(y[~came_again], X)
             panel = read_panel(fresh, layout=forecaster._layout)
             panel = check_follows(forecaster._layout, forecaster._standing.ends, panel, "y")
             forecaster._update_panel(panel, learn=update_params)
         except BaseException:
             # sktime has moved its cutoff and its data already: all of it, or nothing.
             self._set_cutoff(self._seen)
-            self._y = self._rows() if self.get_config()["remember_data"] else None
+            self._y = self._rows()[y.columns] if self.get_config()["remember_data"] else None
             raise
         self._pieces.append(self._on_grid(panel, fresh))
         self._stand_at_cutoff()
@@ -207,16 +206,17 @@ class TitansSktimeForecaster(BaseForecaster):
         As in sktime, but for the last: it need not be told to remember the rows.
         """
         if y is None and hasattr(self, "_pieces"):
-            y = self._rows()
+            y = self._rows().drop(columns=list(self._names.values()))
         return super().predict_residuals(y, X)
 
-    def _predict(self, fh: Any, X: Any) -> Any:  # noqa: ARG002  # see _tags
-        return self._answer(fh, self.forecaster_.predict, self._get_columns())
+    def _predict(self, fh: Any, X: Any) -> Any:
+        return self._answer(fh, X, self.forecaster_.predict, self._get_columns())
 
-    def _predict_quantiles(self, fh: Any, X: Any, alpha: list[float]) -> Any:  # noqa: ARG002  # see _tags
+    def _predict_quantiles(self, fh: Any, X: Any, alpha: list[float]) -> Any:
         levels = sorted(set(alpha))
         answer = self._answer(
             fh,
+            X,
             partial(self.forecaster_.predict_quantiles, levels),
             self._get_columns("predict_quantiles", alpha=levels),
         )
@@ -229,7 +229,8 @@ class TitansSktimeForecaster(BaseForecaster):
         outside = min(alpha) < levels[0] - 1e-6 or max(alpha) > levels[-1] + 1e-6
         vouched = self._vouched()
         if max(coverage) <= vouched or outside:
-            return self._answer(fh, partial(self.forecaster_.predict_interval, coverage), columns)
+            ask = partial(self.forecaster_.predict_interval, coverage)
+            return self._answer(fh, X, ask, columns)
         warnings.warn(
             f"coverage {max(coverage):g} needs more validation windows than there are, which vouch "
             f"for at most {vouched:.3g}: the bounds are the quantiles learned, instead of split "
@@ -249,11 +250,13 @@ class TitansSktimeForecaster(BaseForecaster):
         ]
         return float(min(counts) / (min(counts) + 1)) + 1e-9
 
-    def _answer(self, fh: Any, ask: Callable[..., Any], columns: Any) -> Any:
-        """Ask ``ask(rows, context=...)`` for the rows of fh, each from its own origin."""
+    def _answer(self, fh: Any, X: Any, ask: Callable[..., Any], columns: Any) -> Any:
+        """Ask ``ask(rows, context=..., future=...)`` for the rows of fh, each from its origin."""
         import pandas as pd
 
         steps = _steps(fh, self._cutoff)
+        times = fh.to_absolute_index(self._cutoff)
+        known = self._known(X, times)
         origin = self._origin()
         values = np.full((len(steps), len(columns)), np.nan)
         ahead = steps > 0
@@ -261,15 +264,85 @@ class TitansSktimeForecaster(BaseForecaster):
             context = None if origin is None else self._look_back(origin)
             if origin is None or context is not None:
                 rows = int(steps.max())
-                answer = np.asarray(ask(rows, context=context)).reshape(rows, -1)
-                values[ahead] = answer[steps[ahead] - 1]
+                future = self._future(known, ahead, steps[ahead], origin)
+                answer = ask(rows, context=context, future=future)
+                values[ahead] = np.asarray(answer).reshape(rows, -1)[steps[ahead] - 1]
         if not ahead.all():
             end = len(self._rows()) if origin is None else origin
             for i in np.flatnonzero(~ahead):
-                context = self._look_back(end + steps[i] - 1)
+                before = end + steps[i] - 1
+                context = self._look_back(before)
                 if context is not None:
-                    values[i] = ask(1, context=context).ravel()
-        return pd.DataFrame(values, index=fh.to_absolute_index(self._cutoff), columns=columns)
+                    future = self._future(known, [i], np.ones(1, dtype=int), before)
+                    values[i] = np.asarray(ask(1, context=context, future=future)).ravel()
+        return pd.DataFrame(values, index=times, columns=columns)
+
+    def _beside(self, y: Any, X: Any) -> Any:
+        """Return y with the columns of X beside it."""
+        covariates = self._named(X)
+        if covariates is None:
+            return y
+        # sktime has seen to it that X has a row for each of y.
+        return y.assign(**dict(covariates.reindex(y.index).items()))
+
+    def _known(self, X: Any, times: Any) -> Any:
+        """Return the covariates at these times: of X, else, up to the end of y, as seen."""
+        import pandas as pd
+
+        if not self._names and X is None:
+            return None
+        after = times > self._seen[0]
+        if X is None and not after.any():
+            given = None
+        elif (given := self._named(X)) is None:
+            return None
+        seen = [] if after.all() else [self._rows()[list(self._names.values())]]
+        table = pd.concat(([] if given is None else [given]) + seen)
+        absent = after & ~times.isin(table.index)
+        if absent.any():
+            raise ValueError(
+                f"X has no row at {show(scalar(times[absent][0]))}; needs one for each time of fh, "
+                f"with the columns {list(self._names)}."
+                + (" An array counts from row 0." if times.dtype.kind == "i" else "")
+            )
+        return table[~table.index.duplicated()].reindex(times)
+
+    def _named(self, X: Any) -> Any:
+        """Return X as the forecaster has it beside y; None if ``fit`` got none."""
+        import pandas as pd
+
+        if not self._names:
+            if X is not None and X.shape[1]:
+                raise ValueError(
+                    "X was given, but the forecaster was fitted without it. Give X to fit, too, or "
+                    "leave it out."
+                )
+            return None
+        if X is None:
+            raise ValueError(
+                f"X is needed: the forecaster was fitted with X, of the columns "
+                f"{list(self._names)}. update takes its rows at the times of y, predict those at "
+                "the times of fh."
+            )
+        if missing := [label for label in self._names if label not in X.columns]:
+            raise ValueError(
+                f"X has no column {missing[0]!r}, which it had in fit; it has {list(X.columns)}."
+            )
+        columns = {name: _plain(X[label]) for label, name in self._names.items()}
+        return pd.DataFrame(columns, index=X.index)
+
+    def _future(self, known: Any, rows: Any, steps: Any, origin: int | None) -> Any:
+        """Return these rows of the covariates as a table of all steps after row ``origin - 1``.
+
+        An effect is that of its own step alone: what is missing in between changes no answer.
+        """
+        if known is None:
+            return None
+        layout, end = self.forecaster_._layout, self.forecaster_._standing.ends[None]
+        if origin is not None:
+            end = scalar(self._rows().index[origin - 1])
+        times = times_from(layout, end, int(steps.max()) + 1)[1:]
+        return known.iloc[rows].set_axis(times[steps - 1]).reindex(times)
 
     def _origin(self) -> int | None:
         """Rows before the cutoff; None where that is the end of what was seen, as it mostly is."""
@@ -290,19 +363,28 @@ class TitansSktimeForecaster(BaseForecaster):
         first = origin - self.context_length_
         if first < 0:
             return None
+        rows = self._rows().iloc[first:origin]
+        y = rows.drop(columns=list(self._names.values())) if self._names else rows
         # An array, which takes a tenth of the time of a table, and is asked for row by row.
-        context = self._rows().iloc[first:origin].to_numpy(dtype=float, na_value=np.nan)
-        return None if np.isnan(context).all() else context
+        context = y.to_numpy(dtype=float, na_value=np.nan)
+        if np.isnan(context).all():
+            return None
+        return rows if self._names else context
 
-    def _on_grid(self, panel: Panel, y: Any) -> Any:
-        """Return y with a row for each time, as the panel has it that was read from it."""
+    def _on_grid(self, panel: Panel, table: Any) -> Any:
+        """Return the table with a row for each time, as the panel has it that was read from it."""
         import pandas as pd
 
         (series,) = panel.series
-        if len(series.values) == len(y):
-            return y
+        if len(series.values) == len(table):
+            return table
         times = times_from(panel.layout, series.first_time or 0, len(series.values))
-        return pd.DataFrame(series.values, index=times, columns=list(panel.layout.columns))
+        y = pd.DataFrame(series.values, index=times, columns=list(panel.layout.columns))
+        if not self._names:
+            return y
+        place = times.get_indexer(table.index, method="nearest")
+        covariates = table[list(self._names.values())].set_axis(times[place]).reindex(times)
+        return y.assign(**dict(covariates.items()))
 
     def _stand_at_cutoff(self) -> None:
         """Note the cutoff, with its step, which sktime does not see where rows were left out."""
@@ -324,3 +406,27 @@ class TitansSktimeForecaster(BaseForecaster):
 def _steps(fh: Any, cutoff: Any) -> Any:
     """Steps from the cutoff, 1 for the row after it, 0 for its own."""
     return np.asarray(fh.to_relative(cutoff).to_pandas(), dtype=int)
+
+
+def _names_beside(y: Any, X: Any) -> dict[Any, str]:
+    """Return a name for each column of X that neither y nor the forecaster has taken."""
+    names: dict[Any, str] = {}
+    taken = {*y.columns, "unique_id"}
+    for label in [] if X is None else X.columns:
+        name = label
+        while not isinstance(name, str) or name in taken:
+            name = f"X {name}"
+        names[label] = name
+        taken.add(name)
+    return names
+
+
+def _plain(column: Any) -> Any:
+    """Return booleans as numbers and categories as text, which stay so where rows are missing."""
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.astype(object).map(str, na_action="ignore")
+    if pd.api.types.is_bool_dtype(column):
+        return column.astype("Float64").astype(float)
+    return column

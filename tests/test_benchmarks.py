@@ -45,9 +45,10 @@ def test_every_committed_row_can_be_reproduced_by_its_command() -> None:
 
 def test_long_horizon_scores_the_forecaster_beside_floors_and_ablations(benchmarks: Path) -> None:
     case = ["--dataset", "seattle-weather", "--context", "28", "--horizon", "7", "--quick"]
-    for _ in range(2):  # the second run takes the place of the first
-        answer = run(benchmarks / "long_horizon.py", *case)
+    for _ in range(2):  # the second time there is nothing left to do
+        answer = run(benchmarks / "long_horizon.py", *case, "--ablation")
         assert answer.returncode == 0, answer.stderr
+    assert "1/4" not in answer.stdout
     with (benchmarks / "results" / "long_horizon.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     errors = {row["provider"]: float(row["value"]) for row in rows if row["metric"] == "MSE"}
@@ -56,6 +57,19 @@ def test_long_horizon_scores_the_forecaster_beside_floors_and_ablations(benchmar
     }  # fmt: skip
     assert len(rows) == len({(r["provider"], r["metric"], r["seed"]) for r in rows})
     assert max(errors["ridge"], errors["titans"]) < errors["naive"] < errors["seasonal naive"]
+
+
+def test_long_horizon_takes_any_csv(benchmarks: Path, tmp_path: Path) -> None:
+    from titans_ts import load_dataset
+
+    load_dataset("seattle-weather").to_csv(tmp_path / "mine.csv")
+    case = ["--dataset", str(tmp_path / "mine.csv"), "--horizon", "7", "--quick"]
+    answer = run(benchmarks / "long_horizon.py", *case)
+    assert "say how to split the file" in answer.stderr
+    answer = run(benchmarks / "long_horizon.py", *case, "--split", "0.6/0.2/0.2", "--context", "14")
+    assert answer.returncode == 0, answer.stderr
+    assert "mine.csv (0.6/0.2/0.2), look-back 14, quick" in answer.stdout
+    assert "ridge" in answer.stdout
 
 
 def test_dna_accuracy_scores_files_beside_the_floor_and_the_parts(

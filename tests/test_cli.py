@@ -152,6 +152,7 @@ def test_info_tells_what_the_model_is(files, fitted):
         "context_length": 24,
         "linear_part": "per channel" if fitted._standing.linear.per_channel else "shared",
         "network": None,
+        "covariates": None,
         "version": titans_core.__version__,
     }
     assert parameters["context_length"] == 24

@@ -105,8 +105,11 @@ class Model:
             for i, stream, end in zip(members, together, ends, strict=True):
                 mine = slice(end - len(stream.channel), end)
                 errors = admission.errors
-                if errors.shape[1] > 1:
-                    errors = errors[:, stream.channel]
+                every = np.arange(errors.shape[1])
+                if (stream.channel < 0).any():  # not fitted: as the channels that were, together
+                    errors = errors.reshape(-1, 1, errors.shape[-1])
+                elif len(every) > 1 and not np.array_equal(stream.channel, every):
+                    errors = errors[:, stream.channel]  # else not a copy for every stream
                 blocks = [Block(b.point[mine], b.quantiles[mine], b.scale[mine]) for b in whole]
                 outlooks[i] = Outlook(blocks, self.levels, errors, rows)
         return [outlook for outlook in outlooks if outlook is not None]

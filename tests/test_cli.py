@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from forecast_cli import error_of, run
 from typer.testing import CliRunner
 
 import titans_core
@@ -26,23 +27,6 @@ LINES = (ROOT / "datasets" / "seattle-weather.csv").read_text("utf-8").splitline
 CHANNELS = ["precipitation", "temp_max", "temp_min", "wind"]
 SEEN, NEW = 1400, 9
 SIZES = ["--prediction-length", "6", "--context-length", "24"]
-
-
-def run(*arguments, code=0):
-    """Run the command in this process; return what it wrote to (stdout, stderr)."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.stdout, result.stderr
-
-
-def error_of(*arguments):
-    """The one line that a user's mistake is answered with."""
-    stdout, stderr = run(*arguments, code=1)
-    assert stdout == ""
-    assert stderr.startswith("titans-ts: error: ")
-    assert stderr.count("\n") == 1
-    return stderr
 
 
 def read_csv(text):

@@ -5,32 +5,22 @@ from __future__ import annotations
 import json
 import math
 
+import forecast_cli
 import polars as pl
 import pytest
-from typer.testing import CliRunner
 
 from titans_ts import TitansForecaster, load_dataset
-from titans_ts.cli import app
 
 SIZES = ["--prediction-length", "6", "--context-length", "24", "--no-network"]
 COLUMNS = ["--columns", "temp_max,wind"]
 
 
 def run(*arguments, code=0):
-    """Run the command in this process; return what it wrote to (stdout, stderr)."""
-    result = CliRunner().invoke(app, ["backtest", *map(str, arguments)])
-    assert result.exit_code == code, result.output
-    assert result.exception is None or isinstance(result.exception, SystemExit)
-    return result.stdout, result.stderr
+    return forecast_cli.run("backtest", *arguments, code=code)
 
 
 def error_of(*arguments):
-    """The one line that a user's mistake is answered with."""
-    stdout, stderr = run(*arguments, code=1)
-    assert stdout == ""
-    assert stderr.startswith("titans-ts: error: ")
-    assert stderr.count("\n") == 1
-    return stderr
+    return forecast_cli.error_of("backtest", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -374,7 +374,8 @@ class TitansForecaster:
 
         The memory reads them, and the linear part learns by recursive least squares from every
         window whose last target row is now known, never from others. Row by row or all at once
-        gives bitwise the same forecaster; rows of several series are taken in turn.
+        gives bitwise the same forecaster. Rows of several series are taken in turn, from the first
+        new one of each: other turns, that is, other numbers of rows a call, differ by rounding.
 
         Parameters
         ----------
@@ -526,7 +527,8 @@ class TitansForecaster:
 
         It takes windows ``(B, context_length_, C)`` in float64, original units and without missing
         values, and answers the point forecast ``(B, P, C)`` and quantiles ``(B, P, C, Q)``, as
-        ``predict(context=window)`` would. What streams carry is not part of it.
+        ``predict(context=window)`` would. A carried memory is not part of it: where validation took
+        one up, ``predict`` also reads what lies before the last 512 rows of a longer window.
 
         Parameters
         ----------
@@ -536,7 +538,8 @@ class TitansForecaster:
         Raises
         ------
         ValueError
-            Fitted on a panel; or the memory takes part, and no batch_size is said.
+            Fitted on a panel; past or future covariates have a part; or the memory takes part,
+            and no batch_size is said.
         """
         from titans_ts.frozen import export_predictor
 

@@ -1,4 +1,4 @@
-"""A stream after ``fit``: rows come in one by one; the linear part and the memory go on learning.
+"""A stream after ``fit``: rows come in one by one; linear part and memories go on learning.
 
 Nothing here looks ahead: a window is learned when its last target row arrives, a patch enters the
 memory when no window reaches back to it any more. Rows are taken one at a time whatever the size
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from titans_ts.channels import LEAST_KNOWN, fill_forward
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.residual import remember
+from titans_ts.seasonal_memory import Profile, SeasonalMemory
 from titans_ts.windows import Array, PatchClock, patches_ending
 
 _PATCHES_AT_ONCE = 4096  # that a long series is read by
@@ -47,7 +49,9 @@ class Stream:
     patches : int
         Patches whose time has passed, written or not.
     memory : BackboneState or None
-        One stream per channel; None until the first patch is written.
+        The network's, one stream per channel; None until the first patch is written.
+    profile : Profile or None
+        What the seasonal memory holds; None where it is not used.
     past : ndarray of shape (n, Kp)
         The last rows of past covariates, scaled, as many as a window has.
     static : ndarray of shape (Ks,)
@@ -64,6 +68,7 @@ class Stream:
     position: int
     patches: int
     memory: BackboneState | None
+    profile: Profile | None
     past: Array
     static: Array
 
@@ -79,6 +84,7 @@ class Stream:
         linear: LinearPart,
         network: ForecastNetwork | None,
         clock: PatchClock,
+        seasonal: SeasonalMemory | None = None,
     ) -> Stream:
         """Read a whole series ``(T, C')`` with a linear part that has learned from it already.
 
@@ -102,6 +108,7 @@ class Stream:
             position=len(z),
             patches=due,
             memory=None,
+            profile=None if seasonal is None else seasonal.begin(filled, known),
             past=past[-length:].copy(),
             static=static,
         )
@@ -124,10 +131,15 @@ class Stream:
         linear: LinearPart,
         network: ForecastNetwork | None,
         clock: PatchClock,
+        seasonal: SeasonalMemory | None = None,
         *,
-        learn: bool,
+        learn: bool | Literal["memory"],
     ) -> None:
-        """Take in rows ``(n, C')``; with ``learn=False`` what falls due is passed over for good."""
+        """Take in rows ``(n, C')``.
+
+        With ``learn="memory"`` only the memories learn from them; with False nothing does, and what
+        falls due is passed over for good.
+        """
         self.past = np.concatenate([self.past, past])[-linear.context_length :]
         for row in z:
             known = ~np.isnan(row)
@@ -136,8 +148,10 @@ class Stream:
             self.known = np.concatenate([self.known, known[None]])[-self.capacity :]
             self.rows += 1
             self.position += 1
-            if learn:
+            if learn and learn != "memory":
                 self._learn_window(linear)
+            if seasonal is not None and self.profile is not None:
+                self.profile = seasonal.write(self.profile, filled, known & bool(learn))
             if clock.due(self.position) > self.patches:
                 if learn and network is not None:
                     ends = np.array([len(self.recent) - clock.context_length])

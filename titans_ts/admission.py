@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from titans_ts.network import ForecastNetwork
+from titans_ts.recollection import Recollection
 from titans_ts.windows import Array
 
 # Errors of z-scores below this count no more than this when channels are weighed for the gate.
@@ -67,14 +68,17 @@ class Residual:
         Distances from the median to each level of the linear part's training errors, in window
         scales.
     fresh, carried : Admission
-        Of a window by itself, with a memory that begins with it if that did better; and of a memory
-        that holds what came before.
+        Of a window by itself, with a memory that begins with it if that did better; and of memories
+        that hold what came before: the recollection's, and the network's if it is asked.
+    recollection : Recollection or None
+        What the seasonal memory of a stream adds before the network corrects; None without one.
     """
 
     network: ForecastNetwork | None
     spread: Array
     fresh: Admission
     carried: Admission
+    recollection: Recollection | None = None
 
     def __post_init__(self) -> None:
         admitted = self.fresh.uses_network or self.carried.uses_network
@@ -84,9 +88,8 @@ class Residual:
     def uses_memory(self) -> bool:
         """Whether a stream forecasts with its carried memory (validation found it worth it)."""
         carried = self.carried
-        return (
-            carried.asks_memory and carried.uses_network and better(carried, self.fresh) is carried
-        )
+        has_one = self.recollection is not None or (carried.asks_memory and carried.uses_network)
+        return has_one and better(carried, self.fresh) is carried
 
     @property
     def streaming(self) -> Admission:
@@ -138,7 +141,7 @@ def admit(
     left = error
     if answer is not None:
         correction = scale * answer[:, median_index(levels)]
-        gate = _gate(error, correction, by_channel, forecasts)
+        gate = least_squares_gate(error, correction, by_channel, forecasts.late, forecasts.windows)
         left = error - np.take(gate, _group_of(by_channel))[:, None] * correction
     loss = float(np.nanmean(np.square(left)))
 
@@ -155,17 +158,33 @@ def admit(
     return Admission(asks_memory, gate, learned_levels, shift, loss, pinball, errors)
 
 
-def _gate(
-    error: Array, correction: Array, by_channel: list[np.ndarray], forecasts: Forecasts
+def least_squares_gate(
+    error: Array,
+    correction: Array,
+    by_channel: list[np.ndarray],
+    late: np.ndarray,
+    windows: float,
+    prior: float = 0.0,
 ) -> Array:
     """Least squares in [0, 1], held back where the halves of validation disagree or it is short.
 
-    That of a channel is drawn halfway to that of all channels together.
+    That of a channel is drawn halfway to that of all channels together; all, the shorter validation
+    is, toward the prior: what a correction is worth of which nothing is known.
+
+    Parameters
+    ----------
+    error, correction : ndarray of shape (n, P)
+        The error is NaN where the truth is missing.
+    by_channel : list of int ndarray
+        Windows of each channel; one gate for each.
+    late : boolean ndarray of shape (n,)
+    windows : float
+        As in `Forecasts`.
     """
     product, power = np.nan_to_num(error * correction), np.square(correction)
     power = np.where(np.isnan(error), 0.0, power)
     gates = []
-    for part in (np.ones_like(forecasts.late), ~forecasts.late, forecasts.late):
+    for part in (np.ones_like(late), ~late, late):
         sums = np.zeros((2, len(by_channel)))
         for k, rows in enumerate(by_channel):
             squares = np.square(error[rows][~np.isnan(error[rows])])
@@ -174,10 +193,10 @@ def _gate(
             sums[:, k] = weight * product[chosen].sum(), weight * power[chosen].sum()
         sums += sums.mean(axis=1, keepdims=True)
         gates.append(sums[0] / np.where(sums[1] > 0, sums[1], np.inf))
-    both, early, late = gates
-    gate = (both + np.minimum(early, late)) / 2
-    trust = forecasts.windows / (forecasts.windows + _HALF_TRUSTED)
-    return np.asarray(trust * gate.clip(0, 1))
+    both, first, second = gates
+    gate = (both + np.minimum(first, second)) / 2
+    trust = windows / (windows + _HALF_TRUSTED)
+    return np.asarray(trust * gate.clip(0, 1) + (1 - trust) * prior)
 
 
 def _group_of(by_channel: list[np.ndarray]) -> np.ndarray:
@@ -189,12 +208,19 @@ def _group_of(by_channel: list[np.ndarray]) -> np.ndarray:
 
 
 def _by_channel(forecasts: Forecasts, channels: int) -> list[np.ndarray]:
-    """Windows of each channel, if all have enough; else all windows together."""
+    """Windows of each channel, if all have enough and are there at every time; else all as one."""
     n = len(forecasts.channel)
     each = np.tile(np.arange(channels), n // channels)
-    if n < channels * _LEAST_WINDOWS or not np.array_equal(each, forecasts.channel):
+    if not np.array_equal(each, forecasts.channel):
         return [np.arange(n)]
-    return list(np.arange(n).reshape(-1, channels).T)
+    return channel_groups(forecasts.channel, channels)
+
+
+def channel_groups(channel: np.ndarray, channels: int) -> list[np.ndarray]:
+    """Windows of each channel, if all have enough of them; else all windows together."""
+    if np.bincount(channel, minlength=channels).min() < _LEAST_WINDOWS:
+        return [np.arange(len(channel))]
+    return [np.flatnonzero(channel == k) for k in range(channels)]
 
 
 def _calibrate(

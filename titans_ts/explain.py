@@ -9,6 +9,8 @@ The parts are those that the forecast is a sum of:
     past covariates.
 ``past covariates``, ``future NAME``
     What they add, the future-known ones one by one: ``F_k B_k``, zero at the covariate's mean.
+``seasonal memory``
+    What a stream remembers of the season draws the forecast to.
 ``network``, ``memory as trained``, ``memory in the window``, ``memory before it``
     The admitted correction, by ablation: of the network without its memory; what it changes that
     the memory is read as it was trained to begin, and not written; that the patches of the window
@@ -78,7 +80,8 @@ def explain_ahead(model: Model, linear: LinearPart, ahead: Ahead) -> Explanation
     names = [f"future {name}" for name in layout.future_names]
     past = ["past covariates"] if layout.past_names else []
     correction = _CORRECTION if model.residual.network is not None else ()
-    parts = ("level", "linear", *past, *names, *correction)
+    season = ["seasonal memory"] if model.seasonal_memory is not None else []
+    parts = ("level", "linear", *past, *names, *season, *correction)
     values = []
     for each, known in zip(ahead.asked, ahead.future, strict=True):
         stream, learned = each.stream, each.scaler.learned
@@ -86,7 +89,10 @@ def explain_ahead(model: Model, linear: LinearPart, ahead: Ahead) -> Explanation
         effects = model.covariates.future_effects(known, stream.channel, stream.column)
         if not model.covariates.future_gain:
             effects = np.zeros_like(effects)
+        modelled = np.sum(np.broadcast_arrays(*found), axis=0)
         found += list(effects.transpose(2, 1, 0))
+        if season:
+            found.append(_season_part(model, stream, linear, modelled))
         if correction:
             found += _correction_parts(model, stream, linear)
         z = np.stack(np.broadcast_arrays(*found), axis=-1)  # (C', P, parts)
@@ -106,9 +112,16 @@ def _linear_parts(model: Model, linear: LinearPart, stream: Stream, past: bool) 
     return [*found, covariates] if past else found
 
 
+def _season_part(model: Model, stream: Stream, linear: LinearPart, ahead: Array) -> Array:
+    if not model.carries(stream, linear):
+        return np.zeros_like(ahead)
+    return model.recollect(ahead, stream.context[:, -linear.context_length :], [stream]) - ahead
+
+
 def _correction_parts(model: Model, stream: Stream, linear: LinearPart) -> list[Array]:
     """The correction without the memory, and what each way of using it adds, one by one."""
-    admission = model.residual.fresh if stream.memory is None else model.residual.carried
+    carried = model.carries(stream, linear)
+    admission = model.residual.carried if carried else model.residual.fresh
     context = stream.context[:, -linear.context_length :]
     nothing = np.zeros((len(context), linear.prediction_length))
     static = static_of([stream])
@@ -116,7 +129,7 @@ def _correction_parts(model: Model, stream: Stream, linear: LinearPart) -> list[
     ways: list[tuple[Admission, BackboneState | None, bool]] = [(blind, None, False)]
     if admission.asks_memory:
         ways += [(admission, None, True), (admission, None, False)]
-        ways += [(admission, stream.memory, False)]
+        ways += [(admission, stream.memory if carried else None, False)]
     points = [
         model.forecast_block(
             nothing, context, stream.channel, memory, static, how, frozen=frozen

@@ -11,9 +11,11 @@ import numpy as np
 from titans_core.training_config import TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.covariate_fitting import fit_covariates
+from titans_ts.floors import detect_season
 from titans_ts.linear import LinearPart
 from titans_ts.linear_choice import LOOK_BACKS, look_backs_within, refit_linear
 from titans_ts.model import Model
+from titans_ts.recollection_fitting import fit_recollection, refit_recollection
 from titans_ts.residual import fit_residual
 from titans_ts.scaler import Scaler
 from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING, is_count
@@ -68,6 +70,10 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     rows = min(linear.context_length, NETWORK_ROWS)
     clock = PatchClock(rows, min(params.patch_length, rows))
     levels = np.asarray(params.quantile_levels, dtype=float)
+    recollected = None
+    if params.use_memory:
+        season = detect_season([values[:n] for values, n in zip(z, trained, strict=True)])
+        recollected = fit_recollection(channels, linear, season, found.added)
     training = DEFAULT_TRAINING if params.training is None else params.training
     residual, history = fit_residual(
         channels,
@@ -79,9 +85,12 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         progress=params.progress,
         added=found.added,
         static=found.static,
+        recollected=recollected,
     )
     if params.refit:
         linear = refit_linear(channels, found.choice, ahead)
+        if recollected is not None and residual.uses_memory:
+            residual = replace(residual, recollection=refit_recollection(recollected, linear))
     model = Model(scalers, covariates, residual, clock, levels)
     streams = [
         model.begin(each, linear, scaler, model.channels_of(i))

@@ -13,6 +13,8 @@ __all__ = ["detect_season", "repeat_season", "season_errors"]
 # Of the autocorrelation: how far a peak must stand out to be a season, and how near the highest
 # peak a shorter one must come to be taken instead.
 _LEAST_PROMINENCE, _NEARLY = 0.05, 0.95
+_SHARPENED_ROWS = 50_000  # last ones of a series that say what its season is exactly
+_MANY_SEASONS = 10  # over which rows add up
 # Rows that the quantiles of a floor's errors are taken from, at most: the last ones.
 _ERROR_ROWS = 2000
 
@@ -68,7 +70,34 @@ def detect_season(values: Sequence[Array]) -> int:
     near = peaks[correlation[peaks] >= _NEARLY * correlation[peaks].max()]
     # A broad peak has ripples: of those around the shortest, the highest.
     around = near[near < 1.5 * near[0]]
-    return int(around[np.argmax(correlation[around])])
+    return _sharpen(values, int(around[np.argmax(correlation[around])]))
+
+
+def _sharpen(values: Sequence[Array], season: int) -> int:
+    """The length within 5 % of this one whose seasons, laid over one another, agree best.
+
+    What moves slowly draws a broad peak of the autocorrelation aside, by rows that add up.
+    """
+    tried = range(season - season // 20, season + season // 20 + 1)
+    agreement = np.zeros(len(tried))
+    for y in values:
+        for channel in y[-_SHARPENED_ROWS:].T:
+            if len(tried) == 1 or len(channel) < _MANY_SEASONS * season:
+                continue
+            known = np.isfinite(channel)
+            # Less the mean of a season around it, and of each season the same number of rows.
+            kernel = np.ones(season)
+            around = np.convolve(np.where(known, channel, 0.0), kernel, "same")
+            rest = np.where(known, channel - around / np.convolve(known, kernel, "same").clip(1), 0)
+            power = np.square(rest).sum()
+            for i, length in enumerate(tried):
+                phase = np.arange(len(rest)) % length
+                count = np.bincount(phase, known, length).clip(1)
+                explained = np.sum(np.bincount(phase, rest, length) ** 2 / count)
+                agreement[i] += explained / power if power > 0 else 0.0
+    middle = season // 20
+    better = agreement.argmax() if agreement.max() > agreement[middle] else middle
+    return tried[int(better)]
 
 
 def repeat_season(values: Array, season_length: int, prediction_length: int) -> Array:

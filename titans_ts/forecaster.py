@@ -67,8 +67,11 @@ class TitansForecaster:
         Learn the linear part again from all rows, validation included, after all choices.
     patch_length : int
         Rows of a token of the network (at most ``context_length`` are used).
+    use_memory : bool
+        Keep a memory of the season along each series, and ask it as far as validation backs it.
     use_network : bool
-        False: the linear part alone, with quantiles from its own errors: the floor.
+        False: no network; quantiles come from the errors that are left. Without the memory either
+        this is the linear part alone: the floor.
     backbone : BackboneConfig, optional
         The network's backbone; None takes one block of width 32.
     training : TrainingConfig, optional
@@ -124,6 +127,7 @@ class TitansForecaster:
         validation_size: float = 0.2,
         refit: bool = True,
         patch_length: int = 16,
+        use_memory: bool = True,
         use_network: bool = True,
         backbone: BackboneConfig | None = None,
         training: TrainingConfig | None = None,
@@ -142,6 +146,7 @@ class TitansForecaster:
         self.validation_size = validation_size
         self.refit = refit
         self.patch_length = patch_length
+        self.use_memory = use_memory
         self.use_network = use_network
         self.backbone = backbone
         self.training = training
@@ -369,7 +374,7 @@ class TitansForecaster:
         ahead = self._look_ahead(None, context, future)
         return explain_ahead(self.model_, self._standing.linear, ahead)
 
-    def update(self, y_new: Any, learn: bool = True) -> TitansForecaster:
+    def update(self, y_new: Any, learn: bool | Literal["memory"] = True) -> TitansForecaster:
         """Take in the rows that follow: move the forecast origin, and learn from them.
 
         The memory reads them, and the linear part learns by recursive least squares from every
@@ -382,8 +387,10 @@ class TitansForecaster:
         y_new : array, list of arrays, Series or table
             New rows, of the kind and columns that ``fit`` got; of a long table, of any of its
             series. Values may be missing, as may rows.
-        learn : bool
-            False only moves the origin: what would be learned from these rows is passed over.
+        learn : bool or "memory"
+            "memory": only the memories learn from these rows, as they do when ``context`` is read;
+            the linear part stays as it is. False only moves the origin: what would be learned is
+            passed over.
 
         Returns
         -------
@@ -395,6 +402,8 @@ class TitansForecaster:
             The rows do not follow or do not fit; the streams have not moved then.
         """
         self._check_fitted("update")
+        if not (isinstance(learn, bool | np.bool_) or learn == "memory"):
+            raise ValueError(f"learn must be True, False or 'memory'; got {learn!r}.")
         panel = read_panel(y_new, name="y_new", layout=self._layout)
         panel = check_follows(self._layout, self._standing.ends, panel, "y_new")
         return self._update_panel(panel, learn=learn)
@@ -577,7 +586,7 @@ class TitansForecaster:
         self._fitted_params = self.get_params()
         return self
 
-    def _update_panel(self, panel: Panel, *, learn: bool) -> TitansForecaster:
+    def _update_panel(self, panel: Panel, *, learn: bool | Literal["memory"]) -> TitansForecaster:
         self._standing = self._standing.moved(self.model_, panel, learn=learn)
         return self
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.outlook import Block, Outlook
 from titans_ts.panels import Series
+from titans_ts.recollection import rows_before
 from titans_ts.scaler import Scaler
+from titans_ts.seasonal_memory import SeasonalMemory
 from titans_ts.windows import Array, PatchClock, normalise
 
 _WINDOWS_AT_ONCE = 1024  # that the network forecasts
@@ -49,8 +51,17 @@ class Model:
 
     @property
     def memory_network(self) -> ForecastNetwork | None:
-        """The network, if its carried memory is used: else there is no memory to keep."""
-        return self.residual.network if self.residual.uses_memory else None
+        """The network, if its carried memory is used: else there is no state of it to keep."""
+        carried = self.residual.carried
+        asked = self.residual.uses_memory and carried.asks_memory and carried.uses_network
+        return self.residual.network if asked else None
+
+    @property
+    def seasonal_memory(self) -> SeasonalMemory | None:
+        """The seasonal memory, if it is used."""
+        recollection = self.residual.recollection
+        used = recollection is not None and self.residual.uses_memory
+        return recollection.memory if recollection is not None and used else None
 
     def rows_of(
         self, series: Series, scaler: Scaler, channel: np.ndarray, column: np.ndarray
@@ -74,6 +85,7 @@ class Model:
             linear,
             self.memory_network,
             self.clock,
+            self.seasonal_memory,
         )
 
     def channels_of(self, series: int) -> np.ndarray:
@@ -82,7 +94,13 @@ class Model:
         return np.arange(ends[series] - self.scalers[series].learned.sum(), ends[series])
 
     def observe(
-        self, stream: Stream, scaler: Scaler, series: Series, linear: LinearPart, *, learn: bool
+        self,
+        stream: Stream,
+        scaler: Scaler,
+        series: Series,
+        linear: LinearPart,
+        *,
+        learn: bool | Literal["memory"],
     ) -> None:
         """Move the stream over the rows of a series."""
         stream.observe(
@@ -92,13 +110,14 @@ class Model:
             linear,
             self.memory_network,
             self.clock,
+            self.seasonal_memory,
             learn=learn,
         )
 
     def look_ahead(self, streams: Sequence[Stream], linear: LinearPart, rows: int) -> list[Outlook]:
         """Forecast from where the streams stand: an outlook each, with the channels learned."""
         outlooks: list[Outlook | None] = [None] * len(streams)
-        for members in _alike(streams):
+        for members in self._alike(streams, linear):
             together = [streams[i] for i in members]
             whole, admission = self._look_ahead(together, linear, rows)
             ends = np.cumsum([len(stream.channel) for stream in together])
@@ -118,22 +137,55 @@ class Model:
         self, streams: Sequence[Stream], linear: LinearPart, rows: int
     ) -> tuple[list[Block], Admission]:
         """Block by block: what streams that stand alike forecast."""
-        memory = None
-        if streams[0].memory is not None:
+        memory, carried = None, self.carries(streams[0], linear)
+        if carried and streams[0].memory is not None:
             memory = join_states([s.memory for s in streams if s.memory is not None])
-        admission = self.residual.fresh if memory is None else self.residual.carried
+        admission = self.residual.carried if carried else self.residual.fresh
         channel = np.concatenate([stream.channel for stream in streams])
         length, static = linear.context_length, static_of(streams)
         context = np.concatenate([stream.context[:, -length:] for stream in streams])
         # Of what lies ahead past covariates say something in the first block, nothing further on.
         added: Array | float = np.concatenate([sum(self.past_parts(each)) for each in streams])
         blocks = []
-        for _ in range(-(-rows // linear.prediction_length)):
+        for first in range(0, rows, linear.prediction_length):
             ahead = linear.predict(context, channel) + added
+            if carried:
+                ahead = self.recollect(ahead, context, streams, first)
             blocks.append(self.forecast_block(ahead, context, channel, memory, static, admission))
             context = np.concatenate([context, blocks[-1].point], axis=1)[:, -length:]
             added = 0.0
         return blocks, admission
+
+    def carries(self, stream: Stream, linear: LinearPart) -> bool:
+        """Whether the memories of a stream hold what they are asked for; else it begins anew."""
+        seasonal = self.seasonal_memory
+        if seasonal is not None:
+            seen = stream.position >= rows_before(seasonal, linear.context_length)
+            return seen and (self.memory_network is None or stream.memory is not None)
+        return stream.memory is not None
+
+    def recollect(
+        self, ahead: Array, context: Array, streams: Sequence[Stream], first: int = 0
+    ) -> Array:
+        """Draw forecasts ``(K, P)`` toward what the streams' seasonal memories hold.
+
+        They begin ``first`` rows after the last one seen.
+        """
+        recollection, seasonal = self.residual.recollection, self.seasonal_memory
+        profiles = [each.profile for each in streams if each.profile is not None]
+        if recollection is None or seasonal is None or not profiles:
+            return ahead
+        reads = np.concatenate([seasonal.read(each, first) for each in profiles])
+        channel = np.concatenate([each.channel for each in streams])
+        return recollection.correct(ahead, context, reads, channel)
+
+    def _alike(self, streams: Sequence[Stream], linear: LinearPart) -> Iterator[list[int]]:
+        """Positions of streams whose memories are asked alike and have read equally much."""
+        groups: dict[Any, list[int]] = {}
+        for i, stream in enumerate(streams):
+            read = stream.memory and state_position(stream.memory)
+            groups.setdefault((self.carries(stream, linear), read), []).append(i)
+        yield from groups.values()
 
     def past_parts(self, stream: Stream) -> tuple[Array, Array]:
         """What the target's own window and past covariates add to the linear part: ``(C', P)``."""
@@ -212,11 +264,3 @@ def _of_channels(values: Array, channel: np.ndarray) -> Array:
         return np.broadcast_to(values, (len(channel), *values.shape[1:]))
     unknown = (channel < 0).reshape(-1, *[1] * (values.ndim - 1))
     return np.where(unknown, values.mean(axis=0), values[channel])
-
-
-def _alike(streams: Sequence[Stream]) -> Iterator[list[int]]:
-    """Positions of streams whose memories have read equally many patches: forecast together."""
-    groups: dict[Any, list[int]] = {}
-    for i, stream in enumerate(streams):
-        groups.setdefault(stream.memory and state_position(stream.memory), []).append(i)
-    yield from groups.values()

@@ -19,7 +19,9 @@ from titans_ts.frames import Layout
 from titans_ts.linear import LinearPart
 from titans_ts.model import Model
 from titans_ts.network import ForecastNetwork
+from titans_ts.recollection import Recollection
 from titans_ts.scaler import Scaler
+from titans_ts.seasonal_memory import Profile, SeasonalMemory
 from titans_ts.standing import Standing
 from titans_ts.windows import PatchClock
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
 KIND = "TitansForecaster"
-LAYOUT_VERSION = 3  # of the tree below; one more whenever a field changes its name or meaning
+LAYOUT_VERSION = 4  # of the tree below; one more whenever a field changes its name or meaning
 
 
 def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
@@ -35,6 +37,8 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     model, standing = forecaster.model_, forecaster._standing
     history = forecaster.training_history_
     network, linear = model.residual.network, standing.linear
+    remembered = model.residual.recollection
+    season = None if remembered is None else remembered.memory.season
     params = dict(forecaster._fitted_params)
     params["quantile_levels"] = tuple(float(level) for level in params["quantile_levels"])
     for name in ("backbone", "training"):
@@ -54,6 +58,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
             "carried": vars(model.residual.carried),
             "backbone": None if network is None else asdict(network.backbone.config),
             "network": None if network is None else dict(network.state_dict()),
+            "recollection": None if remembered is None else vars(remembered) | {"memory": season},
         },
         "linear": {name: list(value) for name, value in vars(linear).items()},
         "keys": list(standing.streams),
@@ -61,6 +66,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         "streams": [
             vars(stream)
             | {"memory": None if stream.memory is None else state_to_dict(stream.memory)}
+            | {"profile": None if stream.profile is None else vars(stream.profile)}
             for stream in standing.streams.values()
         ],
     }
@@ -87,6 +93,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         Stream(
             **stored
             | {"memory": None if stored["memory"] is None else state_from_dict(stored["memory"])}
+            | {"profile": None if stored["profile"] is None else Profile(**stored["profile"])}
         )
         for stored in tree["streams"]
     ]
@@ -112,9 +119,12 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
             ).float()
         network.load_state_dict(stored["network"])
         network.eval()
-    residual = Residual(
-        network, stored["spread"], Admission(**stored["fresh"]), Admission(**stored["carried"])
-    )
+    recollection = None
+    if (remembered := stored["recollection"]) is not None:
+        memory = SeasonalMemory(remembered["memory"])
+        recollection = Recollection(**remembered | {"memory": memory})
+    fresh, carried = Admission(**stored["fresh"]), Admission(**stored["carried"])
+    residual = Residual(network, stored["spread"], fresh, carried, recollection)
     forecaster.model_ = Model(
         scalers, covariates_from_dict(tree["covariates"]), residual, clock, tree["levels"]
     )

@@ -21,6 +21,7 @@ from titans_ts.admission import Admission, Forecasts, Residual, admit, better, m
 from titans_ts.channels import LEAST_KNOWN, Channels
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
+from titans_ts.recollection_fitting import Recollected
 from titans_ts.windows import Array, PatchClock, normalise, patches_ending
 
 # Patches before the window that training reads into the memory: as far as gradients reach back.
@@ -56,9 +57,10 @@ class ResidualWindows:
         linear: LinearPart,
         clock: PatchClock,
         added: Callable[[np.ndarray], Array] | None = None,
+        recollected: Recollected | None = None,
     ) -> None:
         self.channels, self.linear, self.clock = channels, linear, clock
-        self._added = added
+        self._added, self._recollected = added, recollected
         self.context_length, self.prediction_length = (
             linear.context_length,
             linear.prediction_length,
@@ -77,14 +79,17 @@ class ResidualWindows:
         starts = self.channels.starts[self.channels.of(origins)]
         return origins[origins - starts >= self.rows_before(history)]
 
-    def sample(self, origins: np.ndarray, history: int) -> Batch:
-        """The windows that end at these origins."""
+    def sample(self, origins: np.ndarray, history: int, *, recollect: bool = True) -> Batch:
+        """The windows that end at these origins, with what the seasonal memory adds or without."""
         channel = self.channels.of(origins)
         raw, target = self.channels.windows(origins, self.context_length, self.prediction_length)
         context, scale = normalise(raw[:, -self.clock.context_length :])
-        error = target - self.linear.predict(raw, channel)
+        ahead = self.linear.predict(raw, channel)
         if self._added is not None:
-            error -= self._added(origins)
+            ahead += self._added(origins)
+        if recollect and self._recollected is not None:
+            ahead = self._recollected.correct(ahead, raw, origins)
+        error = target - ahead
         steps = np.arange(history - 1, -1, -1) * self.clock.patch_length
         ends = (origins - self.clock.context_length)[:, None] - steps
         past = patches_ending(self.channels.values, ends, self.clock)
@@ -122,6 +127,7 @@ def fit_residual(
     progress: bool,
     added: Callable[[np.ndarray], Array] | None = None,
     static: Array | None = None,
+    recollected: Recollected | None = None,
 ) -> tuple[Residual, TrainingHistory | None]:
     """Train on origins whose targets end in the training part; admit on the validation part.
 
@@ -140,12 +146,14 @@ def fit_residual(
         What is added to the linear forecast at origins ``(n,)``: ``(n, P)``.
     static : ndarray of shape (K, Ks), optional
         Static covariates of the channels.
+    recollected : Recollected, optional
+        What the seasonal memory adds in a stream: the network is trained on what that leaves.
 
     Returns
     -------
     Residual, TrainingHistory or None
     """
-    data = ResidualWindows(channels, linear, clock, added)
+    data = ResidualWindows(channels, linear, clock, added, recollected)
     spread = _error_spread(data, levels)
     groups = _validation_groups(data, spread.size)
     network = history = None
@@ -174,15 +182,17 @@ def fit_residual(
     has_memory = backbone is not None and backbone.num_blocks > 0
 
     def admitted(*, ask_memory: bool, carry: bool) -> Admission:
-        if ask_memory and not has_memory:
-            return without
         forecasts = forecast_validation(network, data, groups, ask_memory=ask_memory, carry=carry)
         return admit(forecasts, spread, levels, len(channels), asks_memory=ask_memory)
 
-    without = admitted(ask_memory=False, carry=False)
-    fresh = admitted(ask_memory=True, carry=False)
-    carried = admitted(ask_memory=True, carry=True)
-    return Residual(network, spread, better(fresh, without), carried), history
+    fresh = admitted(ask_memory=False, carry=False)
+    carried = fresh if recollected is None else admitted(ask_memory=False, carry=True)
+    if has_memory:
+        fresh = better(admitted(ask_memory=True, carry=False), fresh)
+        asking = admitted(ask_memory=True, carry=True)
+        carried = asking if recollected is None else better(asking, carried)
+    recollection = None if recollected is None else recollected.recollection
+    return Residual(network, spread, fresh, carried, recollection), history
 
 
 def _error_spread(data: ResidualWindows, levels: Array) -> Array:
@@ -296,7 +306,7 @@ def forecast_validation(
     ask_memory: bool,
     carry: bool,
 ) -> Forecasts:
-    """Forecast at the origins of all groups, with a memory that is carried from their start or not.
+    """Forecast at the origins of all groups, with memories carried from their start or without.
 
     Nothing at an origin depends on rows after it. Errors of windows not known enough are NaN.
     """
@@ -322,7 +332,7 @@ def _walk(
     carry: bool,
 ) -> Iterator[tuple[Array, ...]]:
     """Go through the origins of a group in time order, with a memory or without."""
-    memory = network if carry else None
+    memory = network if carry and ask_memory else None
     clock, starts = data.clock, data.channels.starts[data.channels.of(group[0])]
     local = group[:, 0] - starts[0]
     due = clock.due(local) if memory is not None else np.zeros(len(local), dtype=int)
@@ -335,7 +345,7 @@ def _walk(
             state = remember(memory, patches, data.patch_known(ends), channel, state)
             written = due[block[0]]
         for rows in np.array_split(block, -(-len(block) * len(channel) // _BATCH_WINDOWS)):
-            batch = data.sample(group[rows].reshape(-1), 0)
+            batch = data.sample(group[rows].reshape(-1), 0, recollect=carry)
             error = np.where(data.useful(group[rows].reshape(-1))[:, None], batch.error, np.nan)
             answer = [error, batch.scale.numpy(), batch.channel.numpy()]
             if network is not None:

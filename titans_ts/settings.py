@@ -44,6 +44,7 @@ CONSTRAINTS: Constraints = {
     ),
     "refit": ("a bool", lambda v: isinstance(v, bool)),
     "patch_length": ("an int >= 1", is_count),
+    "use_memory": ("a bool", lambda v: isinstance(v, bool)),
     "use_network": ("a bool", lambda v: isinstance(v, bool)),
     "backbone": ("a BackboneConfig or None", lambda v: isinstance(v, BackboneConfig | None)),
     "training": ("a TrainingConfig or None", lambda v: isinstance(v, TrainingConfig | None)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from titans_ts.adaptation import Stream
 from titans_ts.linear import LinearPart
@@ -27,7 +27,7 @@ class Standing:
         streams = {key: stream.copy() for key, stream in self.streams.items()}
         return Standing(self.linear.copy(), streams, dict(self.ends))
 
-    def moved(self, model: Model, panel: Panel, *, learn: bool) -> Standing:
+    def moved(self, model: Model, panel: Panel, *, learn: bool | Literal["memory"]) -> Standing:
         """Where they stand after new rows, those of several series taken in turn.
 
         Raises

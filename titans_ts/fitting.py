@@ -77,6 +77,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         backbone=(params.backbone or DEFAULT_BACKBONE) if params.use_network else None,
         training=replace(training, seed=int(params.random_state)),
         progress=params.progress,
+        callbacks=params.callbacks,
         added=found.added,
         static=found.static,
     )

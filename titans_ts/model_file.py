@@ -36,6 +36,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     history = forecaster.training_history_
     network, linear = model.residual.network, standing.linear
     params = dict(forecaster._fitted_params)
+    params["callbacks"] = None  # code, which no file brings back
     params["quantile_levels"] = tuple(float(level) for level in params["quantile_levels"])
     for name in ("backbone", "training"):
         params[name] = None if params[name] is None else asdict(params[name])

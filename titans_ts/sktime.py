@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from titans_core import BackboneConfig
-from titans_core.training_config import TrainingConfig
+from titans_core.training_config import TrainingCallback, TrainingConfig
 from titans_ts.forecaster import TitansForecaster
 from titans_ts.frames import Panel, check_follows, read_panel
 from titans_ts.settings import QUANTILE_LEVELS
@@ -72,6 +72,8 @@ class TitansSktimeForecaster(BaseForecaster):
         Seed of weights and batches. The same seed gives the same model on the same machine.
     progress : bool
         Show a progress bar on standard error while the network trains.
+    callbacks : sequence of callable, optional
+        Called after every validation of the training, as those of `TitansForecaster`.
 
     Attributes
     ----------
@@ -133,6 +135,7 @@ class TitansSktimeForecaster(BaseForecaster):
         training: TrainingConfig | None = None,
         random_state: int = 0,
         progress: bool = False,
+        callbacks: Sequence[TrainingCallback] | None = None,
     ) -> None:
         self.prediction_length = prediction_length
         self.context_length = context_length
@@ -145,6 +148,7 @@ class TitansSktimeForecaster(BaseForecaster):
         self.training = training
         self.random_state = random_state
         self.progress = progress
+        self.callbacks = callbacks
         super().__init__()
 
     def _fit(self, y: Any, X: Any, fh: Any) -> TitansSktimeForecaster:

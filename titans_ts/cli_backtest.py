@@ -17,15 +17,19 @@ from titans_ts.cli_options import (
     Columns,
     ContextLength,
     Data,
+    FutureCovariates,
     IdColumn,
     MaxSteps,
     Network,
+    PastCovariates,
     PredictionLength,
     Seed,
+    StaticCovariates,
     TimeColumn,
     rows_of,
 )
-from titans_ts.files import FILES, choose_columns, read_data
+from titans_ts.file_columns import choose_columns
+from titans_ts.files import FILES, read_data
 
 if TYPE_CHECKING:
     from titans_ts.backtest_result import BacktestResult
@@ -51,6 +55,9 @@ def backtest(
     columns: Columns = None,
     time_column: TimeColumn = None,
     id_column: IdColumn = None,
+    past_covariates: PastCovariates = None,
+    future_covariates: FutureCovariates = None,
+    static_covariates: StaticCovariates = None,
     prediction_length: PredictionLength = 24,
     context_length: ContextLength = "auto",
     season_length: Annotated[
@@ -81,7 +88,17 @@ def backtest(
 
     rows = read_data(data)
     with about(data):
-        rows, chosen = choose_columns(rows, time_column, columns, id_column)
+        rows, chosen = choose_columns(
+            rows,
+            time_column,
+            columns,
+            id_column,
+            {
+                "past_covariates": past_covariates,
+                "future_covariates": future_covariates,
+                "static_covariates": static_covariates,
+            },
+        )
         forecaster: Any = TitansForecaster(
             prediction_length=prediction_length,
             context_length=look_back,
@@ -100,7 +117,8 @@ def backtest(
         )
     if output is not None:
         _write(result, output)
-    typer.echo(json.dumps(facts_of(result), indent=2) if as_json else str(result))
+    facts = facts_of(result) | {"covariates": chosen.covariates}
+    typer.echo(json.dumps(facts, indent=2) if as_json else str(result))
 
 
 def facts_of(result: BacktestResult) -> dict[str, Any]:

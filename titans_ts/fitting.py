@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from titans_core.fabric import check_accelerator
 from titans_core.training_config import TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.covariate_fitting import fit_covariates
@@ -43,8 +44,12 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     Raises
     ------
     ValueError
-        The series have too few rows, or values that cannot be computed with.
+        The series have too few rows, or values that cannot be computed with; or the training asks
+        for a device that is not there.
     """
+    training = DEFAULT_TRAINING if params.training is None else params.training
+    if params.use_network:
+        check_accelerator(training.accelerator)  # now, not after the linear part
     series = [each.values for each in panel.series]
     n_train = [_training_rows(len(values), params) for values in series]
     ahead = params.prediction_length
@@ -68,7 +73,6 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     rows = min(linear.context_length, NETWORK_ROWS)
     clock = PatchClock(rows, min(params.patch_length, rows))
     levels = np.asarray(params.quantile_levels, dtype=float)
-    training = DEFAULT_TRAINING if params.training is None else params.training
     residual, history = fit_residual(
         channels,
         linear,

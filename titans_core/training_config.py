@@ -127,7 +127,7 @@ class TrainingHistory:
     best_loss : float
         Validation loss at `best_step`.
     stopped_early : bool
-        Whether `patience` ended the run.
+        Whether `patience` or a callback ended the run.
     seconds : float
         Wall-clock time, over all resumed parts, validation included.
     """

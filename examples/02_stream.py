@@ -5,7 +5,7 @@ from titans_ts.evaluation import actual_windows, rolling_forecasts
 
 y = load_dataset("seattle-weather").to_numpy()
 start = 3 * 365 + 1
-forecaster = TitansForecaster(7, 56, use_network=False).fit(y[:start])  # the linear part alone
+forecaster = TitansForecaster(7, 56, use_network=False).fit(y[:start])
 
 before = forecaster.snapshot()
 scale = y[:start].std(axis=0)

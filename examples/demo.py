@@ -52,7 +52,7 @@ def show(title, forecasts):
 started = time.perf_counter()
 console.print(f"Seattle weather, {len(y)} days: {', '.join(weather.columns)}")
 console.print("Fitted on 2012-2014 (the last year validates), tested on 2015; errors are z-scored.")
-titans, ridge = fit(), fit(use_network=False)
+titans, ridge = fit(), fit(use_memory=False, use_network=False)
 gate = titans.model_.residual.streaming.gate.mean()
 console.print(f"Validation lets in {gate:.0%} of what the network adds to its ridge.")
 

@@ -276,6 +276,9 @@ def test_new_rows_without_a_channel_are_refused(files, tmp_path):
     rows(SEEN, SEEN + 2).drop("wind").write_csv(tmp_path / "new.csv")
     message = error_of("forecast", files / "model", "--new", tmp_path / "new.csv")
     assert "missing ['wind']" in message
+    rows(SEEN, SEEN + 2).drop("date").write_csv(tmp_path / "new.csv")
+    message = error_of("forecast", files / "model", "--new", tmp_path / "new.csv")
+    assert "y_new has no time column 'date'. It has ['precipitation'" in message
 
 
 def test_an_unknown_data_set_is_answered_with_the_nearest(files):

@@ -111,12 +111,18 @@ def print_facts(facts: dict[str, Any], *, to_stderr: bool = False) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         if isinstance(value, dict):
-            value = "\n".join(f"{key.replace('_', ' ')}: {entry}" for key, entry in value.items())
-        elif isinstance(value, list):
-            value = ", ".join(map(str, value))
-        table.add_row(name.replace("_", " "), "none" if value is None else str(value))
+            value = "\n".join(
+                f"{key.replace('_', ' ')}: {_listed(entry)}" for key, entry in value.items()
+            )
+        table.add_row(name.replace("_", " "), "none" if value is None else _listed(value))
     # Names come from the user's file: they are text, not markup.
     Console(stderr=to_stderr, markup=False, emoji=False, highlight=False).print(table)
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
 
 
 def _in_one_line(message: object) -> str:

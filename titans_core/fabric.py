@@ -17,7 +17,13 @@ import torch
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["open_fabric"]
+__all__ = ["check_accelerator", "open_fabric"]
+
+
+def check_accelerator(accelerator: str) -> None:
+    """ValueError if CUDA is asked for and is not there."""
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ValueError("accelerator is 'cuda', but torch sees no CUDA device; use 'auto'.")
 
 
 def open_fabric(accelerator: str, precision: str) -> Fabric:
@@ -35,11 +41,9 @@ def open_fabric(accelerator: str, precision: str) -> Fabric:
     ValueError
         If CUDA is asked for and is not there.
     """
-    cuda = torch.cuda.is_available()
-    if accelerator == "cuda" and not cuda:
-        raise ValueError("accelerator is 'cuda', but torch sees no CUDA device; use 'auto'.")
+    check_accelerator(accelerator)
     lightning = _import_lightning()
-    use_cuda = cuda and accelerator != "cpu"
+    use_cuda = accelerator != "cpu" and torch.cuda.is_available()
     fabric: Fabric = lightning.Fabric(
         accelerator="cuda" if use_cuda else "cpu",
         devices=[torch.cuda.current_device()] if use_cuda else 1,

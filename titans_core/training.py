@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,23 @@ import torch
 from torch import Tensor, nn
 
 from titans_core.fabric import open_fabric
-from titans_core.training_config import TrainingConfig, TrainingHistory
+from titans_core.training_config import (
+    TrainingCallback,
+    TrainingConfig,
+    TrainingHistory,
+    TrainingProgress,
+    check_callbacks,
+)
 from titans_core.training_run import TrainingDivergedError, TrainingRun
 
-__all__ = ["TrainingConfig", "TrainingDivergedError", "TrainingHistory", "fit_network"]
+__all__ = [
+    "TrainingCallback",
+    "TrainingConfig",
+    "TrainingDivergedError",
+    "TrainingHistory",
+    "TrainingProgress",
+    "fit_network",
+]
 
 
 def fit_network(
@@ -32,6 +45,7 @@ def fit_network(
     progress: bool = True,
     description: str = "training",
     checkpoint_path: str | os.PathLike[str] | None = None,
+    callbacks: Sequence[TrainingCallback] | None = None,
 ) -> TrainingHistory:
     """Train a network in place and leave it with its best validated weights, in eval mode, on CPU.
 
@@ -56,12 +70,16 @@ def fit_network(
     progress : bool
         Show a progress bar on standard error.
     description : str
-        Label of the progress bar.
+        Label of the progress bar, and the phase that callbacks are told.
     checkpoint_path : str or path-like, optional
         After each validation the whole run is written here, atomically. If the file is there at
         the start, the run continues from it and ends bitwise where an uninterrupted run ends; the
         weights that `network` came with are then not used. The file stays when training is over,
         so that calling again returns the same result at once: delete it to train anew.
+    callbacks : sequence of callable, (TrainingProgress) -> object, optional
+        Called in turn after each validation, the one at step 0 too. One that returns True ends the
+        training, when all have been called; what else they return is passed over. Their errors end
+        it, too, and are the caller's. What they draw of torch's randomness changes nothing.
 
     Returns
     -------
@@ -74,10 +92,13 @@ def fit_network(
         If a loss or the gradient is not finite.
     ModelFileError
         If the checkpoint is damaged or belongs to another configuration, network or device.
+    TypeError
+        If a callback cannot be called.
     ValueError
         If the network has nothing to train, the loss is no scalar that depends on its parameters,
         or CUDA was asked for and is not there.
     """
+    check_callbacks(callbacks)
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ValueError("network has no parameter with requires_grad=True, so nothing to train.")
     fabric = open_fabric(config.accelerator, config.precision)
@@ -94,6 +115,7 @@ def fit_network(
                     run.take_step(sample_batch, compute_loss)
                 if run.step % config.validate_every == 0 or run.step == config.max_steps:
                     run.check(validate)
+                    run.tell(callbacks or (), description)
                     if checkpoint is not None:
                         run.save(checkpoint)
                 if bar is not None:

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["TrainingConfig", "TrainingHistory"]
+__all__ = [
+    "TrainingCallback",
+    "TrainingConfig",
+    "TrainingHistory",
+    "TrainingProgress",
+    "check_callbacks",
+]
 
 
 def _is_int(value: object) -> bool:
@@ -121,7 +127,7 @@ class TrainingHistory:
     best_loss : float
         Validation loss at `best_step`.
     stopped_early : bool
-        Whether `patience` ended the run.
+        Whether `patience` or a callback ended the run.
     seconds : float
         Wall-clock time, over all resumed parts, validation included.
     """
@@ -133,3 +139,64 @@ class TrainingHistory:
     best_loss: float
     stopped_early: bool
     seconds: float = field(compare=False)
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    """Where a training stands after a validation: what callbacks are told.
+
+    Parameters
+    ----------
+    phase : str
+        Which training this is, as its progress bar says.
+    step : int
+        Optimizer steps taken.
+    max_steps : int
+        Most steps that will be taken.
+    train_loss : float
+        Loss of the last step's batch; nan before the first step.
+    validation_loss : float
+        Loss of the averaged weights on what is held out; inf where nothing is.
+    best_step : int
+        The step whose weights would be kept if training ended now.
+    best_loss : float
+        Validation loss at `best_step`.
+    seconds : float
+        Wall-clock time since the training began, over all resumed parts.
+    """
+
+    phase: str
+    step: int
+    max_steps: int
+    train_loss: float
+    validation_loss: float
+    best_step: int
+    best_loss: float
+    seconds: float
+
+
+TrainingCallback = Callable[[TrainingProgress], object]
+"""Called after every validation; returning True, and only that, ends the training."""
+
+
+def check_callbacks(callbacks: Sequence[TrainingCallback] | None) -> None:
+    """Refuse what is not None or a sequence of callables.
+
+    Raises
+    ------
+    TypeError
+        Naming the entry that cannot be called.
+    """
+    if callbacks is None:
+        return
+    if not isinstance(callbacks, list | tuple):
+        cure = "Put it into a list, [callback]." if callable(callbacks) else "Pass a list of them."
+        raise TypeError(
+            f"`callbacks` must be None or a list or tuple of callables; got {callbacks!r}. {cure}"
+        )
+    for i, callback in enumerate(callbacks):
+        if not callable(callback):
+            raise TypeError(
+                f"`callbacks[{i}]` must be callable, with a TrainingProgress; got {callback!r}. "
+                "Pass a function, or an object with __call__."
+            )

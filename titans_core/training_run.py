@@ -9,15 +9,21 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from titans_core.persistence import ModelFileError, load_tree, save_tree
-from titans_core.training_config import TrainingConfig, TrainingHistory
+from titans_core.training_config import (
+    TrainingCallback,
+    TrainingConfig,
+    TrainingHistory,
+    TrainingProgress,
+)
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -61,15 +67,17 @@ class TrainingRun:
         self.average = _copy(self.trained)
         self.best = _copy(_tensors_of(network))
         self.step, self.best_step, self.best_loss = 0, 0, math.inf
+        self.told_to_stop = False
         self.train_loss: list[float] = []
         self.validation: list[tuple[int, float]] = []
         self.earlier_seconds, self.started = 0.0, time.perf_counter()
 
     @property
     def stopped_early(self) -> bool:
-        """Whether patience has run out."""
+        """Whether patience has run out, or a callback said so."""
         in_vain = sum(step > self.best_step for step, _ in self.validation)
-        return self.config.patience is not None and in_vain >= self.config.patience
+        impatient = self.config.patience is not None and in_vain >= self.config.patience
+        return self.told_to_stop or impatient
 
     @property
     def finished(self) -> bool:
@@ -139,6 +147,27 @@ class TrainingRun:
             self.best_step, self.best_loss = self.step, loss
         _write(raw, self.trained)
 
+    def tell(self, callbacks: Sequence[TrainingCallback], phase: str) -> None:
+        """Tell callbacks how the last validation went; one that returns True ends the run."""
+        if not callbacks:
+            return
+        progress = TrainingProgress(
+            phase=phase,
+            step=self.step,
+            max_steps=self.config.max_steps,
+            train_loss=self.train_loss[-1] if self.train_loss else math.nan,
+            validation_loss=self.validation[-1][1],
+            best_step=self.best_step,
+            best_loss=self.best_loss,
+            seconds=self.seconds,
+        )
+        # Whatever numbers a callback draws, the layers' own stream goes on as if it had not.
+        with torch.random.fork_rng(devices=[self.fabric.device] if self.on_cuda else []):
+            answers = [callback(progress) for callback in callbacks]
+        # A tracker may return anything: only True, numpy's too, is meant as an answer.
+        if any(isinstance(answer, bool | np.bool_) and answer for answer in answers):
+            self.told_to_stop = True
+
     def put_best_weights(self) -> None:
         """Leave the network with its best weights, in eval mode, on the CPU."""
         _write(self.best, _tensors_of(self.network))
@@ -185,6 +214,7 @@ class TrainingRun:
         self.step, self.best_step = tree["step"], tree["best_step"]
         self.best_loss, self.validation = tree["best_loss"], tree["validation"]
         self.train_loss = tree["train_loss"].tolist()
+        self.told_to_stop = tree["told_to_stop"]
         self.earlier_seconds = tree["seconds"]
 
     def _tree(self) -> dict[str, Any]:
@@ -207,6 +237,7 @@ class TrainingRun:
             "best_loss": self.best_loss,
             "train_loss": torch.tensor(self.train_loss, dtype=torch.float64),
             "validation": self.validation,
+            "told_to_stop": self.told_to_stop,
             "seconds": self.seconds,
         }
 

@@ -8,7 +8,7 @@ from titans_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from titans_core.config import BackboneConfig, NeuralMemoryConfig
-    from titans_core.training_config import TrainingConfig
+    from titans_core.training_config import TrainingConfig, TrainingProgress
     from titans_ts.datasets import dataset_info, list_datasets, load_dataset
     from titans_ts.forecaster import TitansForecaster
 
@@ -17,6 +17,7 @@ __all__ = [
     "NeuralMemoryConfig",
     "TitansForecaster",
     "TrainingConfig",
+    "TrainingProgress",
     "dataset_info",
     "list_datasets",
     "load_dataset",
@@ -28,6 +29,7 @@ _HOMES = {
     "NeuralMemoryConfig": "titans_core.config",
     "TitansForecaster": "titans_ts.forecaster",
     "TrainingConfig": "titans_core.training_config",
+    "TrainingProgress": "titans_core.training_config",
     "dataset_info": "titans_ts.datasets",
     "list_datasets": "titans_ts.datasets",
     "load_dataset": "titans_ts.datasets",

@@ -49,7 +49,7 @@ def backtest(
     step : int, optional
         Rows between cutoffs; None takes ``prediction_length``, so that no target comes twice.
     refit : bool, int or "update"
-        False: fit before the first cutoff; later rows are shown, and nothing is learned from them.
+        False: fit before the first cutoff; the memories read later rows, nothing else learns.
         "update": they are learned by ``update``. True or k: fit again at every (k-th) cutoff.
     season_length : int, optional
         Rows of the season that the seasonal floor repeats and MASE divides by; None finds it in
@@ -82,7 +82,9 @@ def backtest(
     quantiles = np.concatenate([tails[::-1], 1 - tails])
     runners: dict[str, Runner] = {
         "TitansForecaster": ForecasterRunner(forecaster, panel, quantiles),
-        "Ridge": ForecasterRunner(forecaster, panel, quantiles, use_network=False),
+        "Ridge": ForecasterRunner(
+            forecaster, panel, quantiles, use_memory=False, use_network=False
+        ),
         "Naive": SeasonRunner(panel, rows, quantiles, 1),
         "SeasonalNaive": SeasonRunner(panel, rows, quantiles, season),
     }

@@ -47,7 +47,7 @@ class ForecasterRunner:
         fresh = cut_panel(self._panel, self._known, stops)
         self._known = list(known)
         if fresh.series:  # all members may have ended
-            self._forecaster._update_panel(fresh, learn=learn)
+            self._forecaster._update_panel(fresh, learn=learn or "memory")
 
     def forecast(self) -> tuple[Array, Array]:  # noqa: D102
         point, quantiles = self._forecaster._forecast_all(*self._covariates())

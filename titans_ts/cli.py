@@ -31,18 +31,23 @@ from titans_ts.cli_options import (
     Columns,
     ContextLength,
     Data,
+    FutureCovariates,
     IdColumn,
     MaxSteps,
+    Memory,
     ModelFile,
     Network,
+    PastCovariates,
     PredictionLength,
     Quiet,
     Seed,
+    StaticCovariates,
     TimeColumn,
     rows_of,
 )
+from titans_ts.file_columns import choose_columns
 from titans_ts.file_forecasts import forecast_facts, forecast_to_csv
-from titans_ts.files import FILES, choose_columns, match_layout, read_data, read_file
+from titans_ts.files import FILES, match_layout, read_ahead, read_data, read_file
 
 if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
@@ -70,9 +75,13 @@ def fit(
     time_column: TimeColumn = None,
     id_column: IdColumn = None,
     columns: Columns = None,
+    past_covariates: PastCovariates = None,
+    future_covariates: FutureCovariates = None,
+    static_covariates: StaticCovariates = None,
     prediction_length: PredictionLength = 24,
     context_length: ContextLength = "auto",
     validation_size: Annotated[float, typer.Option(help="Last part, a share or rows.")] = 0.2,
+    memory: Memory = True,
     network: Network = True,
     max_steps: MaxSteps = None,
     seed: Seed = 0,
@@ -91,13 +100,24 @@ def fit(
     begun = time.perf_counter()
     rows = read_data(data)
     with about(data):
-        rows, chosen = choose_columns(rows, time_column, columns, id_column)
+        rows, chosen = choose_columns(
+            rows,
+            time_column,
+            columns,
+            id_column,
+            {
+                "past_covariates": past_covariates,
+                "future_covariates": future_covariates,
+                "static_covariates": static_covariates,
+            },
+        )
         forecaster = TitansForecaster(
             prediction_length=prediction_length,
             context_length=look_back,
             validation_size=int(validation_size)
             if validation_size.is_integer()
             else validation_size,
+            use_memory=memory,
             use_network=network,
             training=None if max_steps is None else replace(DEFAULT_TRAINING, max_steps=max_steps),
             random_state=seed,
@@ -116,6 +136,9 @@ def fit(
 def forecast(
     model: ModelFile,
     new: Annotated[Path | None, typer.Option(help="Learn these rows first.")] = None,
+    future: Annotated[
+        Path | None, typer.Option(help="Future covariates of the rows to forecast.")
+    ] = None,
     prediction_length: Annotated[
         int | None, typer.Option(min=1, help="As fitted; a longer one rolls on.")
     ] = None,
@@ -130,20 +153,22 @@ def forecast(
     except ValueError:
         message = f"{levels!r} is not a list of numbers such as 0.1,0.9"
         raise typer.BadParameter(message, param_hint="--levels") from None
+    read = {"the new rows": new, "the future covariates": future}
     if output != STDOUT:
-        check_apart(output, {"the model": model, "the new rows": new, "the file of --save": save})
+        check_apart(output, {"the model": model, **read, "the file of --save": save})
     if save is not None:
-        check_apart(save, {"the new rows": new})
+        check_apart(save, read)
     for target in {output, save or output} - {STDOUT}:
         check_target(target)
     from titans_ts.forecaster import TitansForecaster
 
     forecaster = TitansForecaster.load(model)
+    ahead = read_ahead(future, forecaster._layout)
     if new is not None:
         rows = read_file(new)
         with about(new):
             forecaster.update(match_layout(rows, forecaster._layout))
-    result = forecast_facts(forecaster, prediction_length, wanted)
+    result = forecast_facts(forecaster, prediction_length, wanted, ahead)
     text = json.dumps(result) + "\n" if as_json else forecast_to_csv(result)
     write_texts(output, [text])
     if save is not None:  # last: if anything failed before, the same command can be run again

@@ -17,15 +17,20 @@ from titans_ts.cli_options import (
     Columns,
     ContextLength,
     Data,
+    FutureCovariates,
     IdColumn,
     MaxSteps,
+    Memory,
     Network,
+    PastCovariates,
     PredictionLength,
     Seed,
+    StaticCovariates,
     TimeColumn,
     rows_of,
 )
-from titans_ts.files import FILES, choose_columns, read_data
+from titans_ts.file_columns import choose_columns
+from titans_ts.files import FILES, read_data
 
 if TYPE_CHECKING:
     from titans_ts.backtest_result import BacktestResult
@@ -51,11 +56,15 @@ def backtest(
     columns: Columns = None,
     time_column: TimeColumn = None,
     id_column: IdColumn = None,
+    past_covariates: PastCovariates = None,
+    future_covariates: FutureCovariates = None,
+    static_covariates: StaticCovariates = None,
     prediction_length: PredictionLength = 24,
     context_length: ContextLength = "auto",
     season_length: Annotated[
         int | None, typer.Option(min=1, help="Rows of a season; else it is found.")
     ] = None,
+    memory: Memory = True,
     network: Network = True,
     max_steps: MaxSteps = None,
     seed: Seed = 0,
@@ -81,10 +90,21 @@ def backtest(
 
     rows = read_data(data)
     with about(data):
-        rows, chosen = choose_columns(rows, time_column, columns, id_column)
+        rows, chosen = choose_columns(
+            rows,
+            time_column,
+            columns,
+            id_column,
+            {
+                "past_covariates": past_covariates,
+                "future_covariates": future_covariates,
+                "static_covariates": static_covariates,
+            },
+        )
         forecaster: Any = TitansForecaster(
             prediction_length=prediction_length,
             context_length=look_back,
+            use_memory=memory,
             use_network=network,
             training=None if max_steps is None else replace(DEFAULT_TRAINING, max_steps=max_steps),
             random_state=seed,
@@ -100,7 +120,8 @@ def backtest(
         )
     if output is not None:
         _write(result, output)
-    typer.echo(json.dumps(facts_of(result), indent=2) if as_json else str(result))
+    facts = facts_of(result) | {"covariates": chosen.covariates}
+    typer.echo(json.dumps(facts, indent=2) if as_json else str(result))
 
 
 def facts_of(result: BacktestResult) -> dict[str, Any]:

@@ -18,11 +18,15 @@ IdColumn = Annotated[
     str | None, typer.Option(help="Tells the series of a long table apart; else unique_id.")
 ]
 Columns = Annotated[str | None, typer.Option(help="Channels, as in a,b; else y or all.")]
+PastCovariates = Annotated[str | None, typer.Option(help="Columns known up to now, as in a,b.")]
+FutureCovariates = Annotated[str | None, typer.Option(help="Columns known ahead, too.")]
+StaticCovariates = Annotated[str | None, typer.Option(help="Columns constant in a series.")]
 PredictionLength = Annotated[int, typer.Option(min=1, help="Rows to forecast.")]
 ContextLength = Annotated[
     str, typer.Option(metavar="auto|N", help="Rows of look-back, or chosen from the data.")
 ]
-Network = Annotated[bool, typer.Option(help="Train a network, or linear only.")]
+Memory = Annotated[bool, typer.Option(help="Keep a memory of the season.")]
+Network = Annotated[bool, typer.Option(help="Train a network.")]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Training steps, at most.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no table.")]

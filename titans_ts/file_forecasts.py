@@ -17,17 +17,20 @@ __all__ = ["forecast_facts", "forecast_to_csv"]
 
 
 def forecast_facts(
-    forecaster: TitansForecaster, prediction_length: int | None, levels: list[float]
+    forecaster: TitansForecaster,
+    prediction_length: int | None,
+    levels: list[float],
+    future: Any = None,
 ) -> dict[str, Any]:
     """Times, if there are any, and by channel the point forecast and the quantiles.
 
     Of several series, a list of such: ``id_column, time_column, series``.
     """
     layout, ends = forecaster._layout, forecaster._standing.ends
-    point = forecaster.predict(prediction_length)
+    point = forecaster.predict(prediction_length, future=future)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # which `predict` has given already
-        quantiles = forecaster.predict_quantiles(levels, prediction_length)
+        quantiles = forecaster.predict_quantiles(levels, prediction_length, future=future)
     points = _numbers(point, layout).reshape(len(ends), -1, len(layout.columns))
     fans = _numbers(quantiles, layout).reshape(*points.shape, len(levels))
     series = []

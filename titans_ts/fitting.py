@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from titans_core.fabric import check_accelerator
 from titans_core.training_config import TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.covariate_fitting import fit_covariates
@@ -45,8 +46,12 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     Raises
     ------
     ValueError
-        The series have too few rows, or values that cannot be computed with.
+        The series have too few rows, or values that cannot be computed with; or the training asks
+        for a device that is not there.
     """
+    training = DEFAULT_TRAINING if params.training is None else params.training
+    if params.use_network:
+        check_accelerator(training.accelerator)  # now, not after the linear part
     series = [each.values for each in panel.series]
     n_train = [_training_rows(len(values), params) for values in series]
     ahead = params.prediction_length
@@ -74,7 +79,6 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     if params.use_memory:
         season = detect_season([values[:n] for values, n in zip(z, trained, strict=True)])
         recollected = fit_recollection(channels, linear, season, found.added)
-    training = DEFAULT_TRAINING if params.training is None else params.training
     residual, history = fit_residual(
         channels,
         linear,
@@ -83,6 +87,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         backbone=(params.backbone or DEFAULT_BACKBONE) if params.use_network else None,
         training=replace(training, seed=int(params.random_state)),
         progress=params.progress,
+        callbacks=params.callbacks,
         added=found.added,
         static=found.static,
         recollected=recollected,

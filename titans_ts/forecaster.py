@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from titans_core import BackboneConfig, parameters
-from titans_core.training_config import TrainingConfig
+from titans_core.training_config import TrainingCallback, TrainingConfig, check_callbacks
 from titans_ts.explain import Explanation, explain_ahead
 from titans_ts.fitting import fit_panel
 from titans_ts.frames import (
@@ -91,6 +91,10 @@ class TitansForecaster:
         Seed of weights and batches. The same seed gives the same model on the same machine.
     progress : bool
         Show a progress bar on standard error while the network trains.
+    callbacks : sequence of callable, optional
+        Each is called with a `TrainingProgress` after every validation of the network's training,
+        and then of its memory's. Returning True ends that training; the best step is kept. They
+        are not saved.
 
     Attributes
     ----------
@@ -139,6 +143,7 @@ class TitansForecaster:
         static_covariates: Sequence[str | int] = (),
         random_state: int = 0,
         progress: bool = True,
+        callbacks: Sequence[TrainingCallback] | None = None,
     ) -> None:
         self.prediction_length = prediction_length
         self.context_length = context_length
@@ -158,6 +163,7 @@ class TitansForecaster:
         self.static_covariates = static_covariates
         self.random_state = random_state
         self.progress = progress
+        self.callbacks = callbacks
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:  # noqa: ARG002  # sklearn's signature
         """Return the constructor's parameters (none is an estimator, so ``deep`` is idle)."""
@@ -213,7 +219,7 @@ class TitansForecaster:
         ValueError, TypeError
             A parameter or y is not as described; y has too few rows.
         """
-        parameters.check_params(self, self._parameter_constraints)
+        self._check_params()
         if X is not None:
             warnings.warn(
                 "fit(y, X) learns from y alone and ignores X; columns that are to be forecast "
@@ -433,7 +439,10 @@ class TitansForecaster:
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write model and streams to one file (safetensors with a JSON header, no pickle)."""
+        """Write model and streams to one file (safetensors with a JSON header, no pickle).
+
+        All parameters are kept but ``callbacks``, which are code: a loaded forecaster has None.
+        """
         self._check_fitted("save")
         save_forecaster(self, path)
 
@@ -472,8 +481,8 @@ class TitansForecaster:
         n_windows, step : int
             Number of cutoffs, and rows between them; None takes ``prediction_length``.
         refit : bool, int or "update"
-            False: later rows are seen, nothing is learned from them. "update": they are learned by
-            ``update``. k: all is fitted again at every k-th cutoff; True is 1.
+            False: later rows are read by the memories, nothing else learns from them. "update":
+            they are learned by ``update``. k: all is fitted again at every k-th cutoff; True is 1.
         season_length : int, optional
             Of the seasonal naive floor; None finds it in the training rows.
         levels : sequence of int, optional
@@ -489,7 +498,7 @@ class TitansForecaster:
         """
         from titans_ts.backtest import backtest
 
-        parameters.check_params(self, self._parameter_constraints)
+        self._check_params()
         return backtest(
             self,
             read_panel(y, self._roles()),
@@ -559,6 +568,10 @@ class TitansForecaster:
         from titans_ts.describe import describe_html
 
         return describe_html(self)
+
+    def _check_params(self) -> None:
+        parameters.check_params(self, self._parameter_constraints)
+        check_callbacks(self.callbacks)
 
     def _roles(self) -> Roles:
         return Roles(

@@ -40,6 +40,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     remembered = model.residual.recollection
     season = None if remembered is None else remembered.memory.season
     params = dict(forecaster._fitted_params)
+    params["callbacks"] = None  # code, which no file brings back
     params["quantile_levels"] = tuple(float(level) for level in params["quantile_levels"])
     for name in ("backbone", "training"):
         params[name] = None if params[name] is None else asdict(params[name])

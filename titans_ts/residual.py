@@ -7,8 +7,9 @@ origin; the memory holds the patches that end at or before the window's first ro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from titans_core import BackboneConfig, BackboneState, map_state
-from titans_core.training import TrainingConfig, TrainingHistory, fit_network
+from titans_core.training import TrainingCallback, TrainingConfig, TrainingHistory, fit_network
 from titans_ts.admission import Admission, Forecasts, Residual, admit, better, median_index
 from titans_ts.channels import LEAST_KNOWN, Channels
 from titans_ts.linear import LinearPart
@@ -128,6 +129,7 @@ def fit_residual(
     added: Callable[[np.ndarray], Array] | None = None,
     static: Array | None = None,
     recollected: Recollected | None = None,
+    callbacks: Sequence[TrainingCallback] | None = None,
 ) -> tuple[Residual, TrainingHistory | None]:
     """Train on origins whose targets end in the training part; admit on the validation part.
 
@@ -148,6 +150,8 @@ def fit_residual(
         Static covariates of the channels.
     recollected : Recollected, optional
         What the seasonal memory adds in a stream: the network is trained on what that leaves.
+    callbacks : sequence of callable, optional
+        Told of both trainings, the network's and the memory's.
 
     Returns
     -------
@@ -170,7 +174,8 @@ def fit_residual(
                 static=None if static is None else torch.from_numpy(static).float(),
             ).float()  # whatever the default dtype is
         origins = np.concatenate([group.reshape(-1) for group in groups])
-        history = _train(network, data, origins, levels, training, progress, ask_memory=False)
+        train = partial(_train, network, data, origins, levels, progress, callbacks)
+        history = train(training, ask_memory=False)
         if backbone.num_blocks:
             steps = math.ceil(_MEMORY_SHARE * training.max_steps)
             briefly = replace(
@@ -178,7 +183,7 @@ def fit_residual(
                 max_steps=steps,
                 validate_every=math.ceil(_MEMORY_SHARE * training.validate_every),
             )
-            _train(network, data, origins, levels, briefly, progress, ask_memory=True)
+            train(briefly, ask_memory=True)
     has_memory = backbone is not None and backbone.num_blocks > 0
 
     def admitted(*, ask_memory: bool, carry: bool) -> Admission:
@@ -208,8 +213,9 @@ def _train(
     data: ResidualWindows,
     held_out_origins: np.ndarray,
     levels: Array,
-    training: TrainingConfig,
     progress: bool,
+    callbacks: Sequence[TrainingCallback] | None,
+    training: TrainingConfig,
     *,
     ask_memory: bool,
 ) -> TrainingHistory:
@@ -263,6 +269,7 @@ def _train(
         training,
         progress=progress,
         description="training the memory" if ask_memory else "training the network",
+        callbacks=callbacks,
     )
 
 

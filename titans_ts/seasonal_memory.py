@@ -4,8 +4,9 @@ It is the neural memory of `titans_core` at its simplest, a linear one: a token 
 its key the patch's place in the season (one-hot), its value the mean of its rows. What it holds for
 a key moves against its surprise, the gradient of ``(M[key] - value)^2``, with a ``memory_lr`` of
 ``rate / 2``: ``M[key] += rate (value - M[key])``, the surprise clipped as Huber's loss does. Keys
-are orthonormal, so that a write touches one entry. Heads differ in their rate: one knows the last days, another the last months. Until a head
-has seen ``1 / rate`` seasons it is their plain mean. The tests hold it to `titans_core.ops`.
+are orthonormal, so that a write touches one entry. Heads differ in their rate: one knows the last
+days, another the last months. Until a head has seen ``1 / rate`` seasons it is their plain mean.
+The tests hold it to `titans_core.ops`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from titans_core import BackboneConfig
-from titans_core.training_config import TrainingConfig
+from titans_core.training_config import TrainingCallback, TrainingConfig
 from titans_ts.forecaster import TitansForecaster
 from titans_ts.frames import Panel, check_follows, read_panel
 from titans_ts.settings import QUANTILE_LEVELS
@@ -34,9 +34,9 @@ class TitansSktimeForecaster(BaseForecaster):
     """Forecast multivariate series in sktime's interface, and learn from new rows without a refit.
 
     An adapter of `TitansForecaster`, whose numbers it gives. ``update`` is its real one: new rows
-    cost as much as they are many, however long the series has become. ``update_params=False`` moves
-    the forecast origin and learns nothing. Rows seen before may come again, as sktime's splitters
-    send them: they are passed over.
+    cost as much as they are many, however long the series has become. With
+    ``update_params=False`` only the memories read them. Rows seen before may come again, as
+    sktime's splitters send them: they are passed over.
 
     In-sample forecasts are made one step ahead, from the rows of look-back before them, with what
     was learned from the whole series. Where there is less than that before a row, they are NaN.
@@ -62,8 +62,10 @@ class TitansSktimeForecaster(BaseForecaster):
         Learn the linear part again from all rows, validation included, after all choices.
     patch_length : int
         Rows of a token of the network (at most ``context_length`` are used).
+    use_memory : bool
+        Keep a memory of the season along each series, and ask it as far as validation backs it.
     use_network : bool
-        False: the linear part alone, with quantiles from its own errors.
+        False: no network; quantiles come from the errors that are left.
     backbone : BackboneConfig, optional
         The network's backbone; None takes one block of width 32.
     training : TrainingConfig, optional
@@ -72,6 +74,8 @@ class TitansSktimeForecaster(BaseForecaster):
         Seed of weights and batches. The same seed gives the same model on the same machine.
     progress : bool
         Show a progress bar on standard error while the network trains.
+    callbacks : sequence of callable, optional
+        Called after every validation of the training, as those of `TitansForecaster`.
 
     Attributes
     ----------
@@ -128,11 +132,13 @@ class TitansSktimeForecaster(BaseForecaster):
         validation_size: float = 0.2,
         refit: bool = True,
         patch_length: int = 16,
+        use_memory: bool = True,
         use_network: bool = True,
         backbone: BackboneConfig | None = None,
         training: TrainingConfig | None = None,
         random_state: int = 0,
         progress: bool = False,
+        callbacks: Sequence[TrainingCallback] | None = None,
     ) -> None:
         self.prediction_length = prediction_length
         self.context_length = context_length
@@ -140,11 +146,13 @@ class TitansSktimeForecaster(BaseForecaster):
         self.validation_size = validation_size
         self.refit = refit
         self.patch_length = patch_length
+        self.use_memory = use_memory
         self.use_network = use_network
         self.backbone = backbone
         self.training = training
         self.random_state = random_state
         self.progress = progress
+        self.callbacks = callbacks
         super().__init__()
 
     def _fit(self, y: Any, X: Any, fh: Any) -> TitansSktimeForecaster:
@@ -190,7 +198,7 @@ class TitansSktimeForecaster(BaseForecaster):
             fresh = self._beside(y[~came_again], X)
             panel = read_panel(fresh, layout=forecaster._layout)
             panel = check_follows(forecaster._layout, forecaster._standing.ends, panel, "y")
-            forecaster._update_panel(panel, learn=update_params)
+            forecaster._update_panel(panel, learn=update_params or "memory")
         except BaseException:
             # sktime has moved its cutoff and its data already: all of it, or nothing.
             self._set_cutoff(self._seen)

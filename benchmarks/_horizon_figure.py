@@ -7,7 +7,12 @@ import statistics
 import _record
 from matplotlib.figure import Figure
 
-COLOURS = {"titans": "#0072b2", "titans, memory frozen": "#009e73", "titans, no block": "#cc79a7"}
+COLOURS = {
+    "titans": "#0072b2",
+    "titans, memory": "#d55e00",
+    "titans, memory frozen": "#009e73",
+    "titans, no memory": "#cc79a7",
+}
 
 
 def draw(path: str) -> None:

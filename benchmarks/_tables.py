@@ -15,8 +15,9 @@ import _record
 README = Path(__file__).parent.parent / "README.md"
 PROVIDERS = (
     "titans",
+    "titans, memory",
     "titans, memory frozen",
-    "titans, no block",
+    "titans, no memory",
     "ridge",
     "seasonal naive",
     "naive",

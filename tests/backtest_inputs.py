@@ -39,13 +39,16 @@ class Recorder:
     _parameter_constraints: ClassVar = {}
     calls: ClassVar[list] = []
 
-    def __init__(self, prediction_length=4, *, use_network=True, progress=True, shift=0.0):
+    def __init__(
+        self, prediction_length=4, *, use_memory=True, use_network=True, progress=True, shift=0.0
+    ):
         self.prediction_length, self.use_network = prediction_length, use_network
+        self.use_memory = use_memory
         self.progress, self.shift = progress, shift
         self.quantile_levels = (0.1, 0.5, 0.9)
 
     def get_params(self):
-        names = ("prediction_length", "use_network", "progress", "shift")
+        names = ("prediction_length", "use_memory", "use_network", "progress", "shift")
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params):

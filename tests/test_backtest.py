@@ -47,7 +47,7 @@ def frame_of(kind):
 
 
 def linear(**options):
-    return TitansForecaster(P, L, use_network=False, **options)
+    return TitansForecaster(P, L, use_memory=False, use_network=False, **options)
 
 
 def run(y, forecaster=None, **options):

@@ -28,14 +28,19 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``channels, series, rows_seen, last_time, context_length, linear_part, network,
-        covariates``; ``network`` is None without one, else ``weights, training_steps, gate_fresh,
-        gate_carried, memory_carried``; ``covariates`` is None without any, else names by role,
-        ``future_gain`` and ``past_gain``, the share of the squared validation error that they save
-        (0: not let in), and ``static_used``.
+        ``channels, series, rows_seen, last_time, context_length, linear_part, seasonal_memory,
+        network, covariates``; ``seasonal_memory`` is None where it is not used, else its ``season``
+        in rows and ``gate``, the mean share of the forecast that is recollected; ``network`` is
+        None without one, else ``weights, training_steps, gate_fresh, gate_carried,
+        memory_carried``; ``covariates`` is None without any, else names by role, ``future_gain``
+        and ``past_gain``, the share of the squared validation error that they save (0: not let in),
+        and ``static_used``.
     """
     residual, history = forecaster.model_.residual, forecaster.training_history_
-    standing = forecaster._standing
+    standing, season = forecaster._standing, None
+    if residual.recollection is not None and residual.uses_memory:
+        gate = round(float(residual.recollection.gate.mean()), 4)
+        season = {"season": residual.recollection.memory.season, "gate": gate}
     network = None
     if residual.network is not None:
         network = {
@@ -52,6 +57,7 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
         "last_time": _latest(standing.ends.values()),
         "context_length": forecaster.context_length_,
         "linear_part": "per channel" if standing.linear.per_channel else "shared",
+        "seasonal_memory": season,
         "network": network,
         "covariates": _covariate_facts(forecaster),
     }
@@ -109,8 +115,12 @@ def describe_html(forecaster: TitansForecaster) -> str:
         "rows seen": f"{facts['rows_seen']:,}",
         "last time": "none" if facts["last_time"] is None else show(facts["last_time"]),
         "linear part": facts["linear_part"],
+        "seasonal memory": "not used",
         "network": "none",
     }
+    if (season := facts["seasonal_memory"]) is not None:
+        told_of = f"of {season['season']} rows, {season['gate']:.0%} of the forecast"
+        learned["seasonal memory"] = told_of
     if network is not None:
         learned["network"] = f"{network['weights']:,} weights"
         if network["training_steps"] is not None:  # a loaded one does not tell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def rolling_forecasts(
     y: Array,
     first: int,
     *,
-    learn: bool | None,
+    learn: bool | Literal["memory"] | None,
     levels: Sequence[float] | None = None,
 ) -> Array:
     """Forecast at every origin from row ``first`` on whose targets end within y.
@@ -33,9 +34,9 @@ def rolling_forecasts(
     forecaster : TitansForecaster
         Fitted on numpy rows ``y[:first]``. If it streams, it is left at the last origin.
     y : ndarray of shape (T, C)
-    learn : bool or None
+    learn : bool, "memory" or None
         True: the rows before each origin are revealed by ``update``, which learns from them.
-        False: they are revealed, and nothing is learned. None: each forecast is made from its
+        "memory": only the memories do. False: nothing does. None: each forecast is made from its
         ``context_length_`` rows alone, as in the published long-horizon benchmarks.
     levels : sequence of float, optional
         Forecast these quantiles; None forecasts the point.

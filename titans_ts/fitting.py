@@ -64,6 +64,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     padding = [len(padded) - len(values) for padded, values in zip(z, series, strict=True)]
     trained = [rows + more for rows, more in zip(n_train, padding, strict=True)]
     found = fit_covariates(panel, z, scalers, trained, padding, look_backs, ahead)
+    del z  # a long series need not be held once more while the network trains
     channels, linear, covariates = found.channels, found.linear, found.covariates
     rows = min(linear.context_length, NETWORK_ROWS)
     clock = PatchClock(rows, min(params.patch_length, rows))

@@ -110,7 +110,7 @@ class Model:
                     errors = errors.reshape(-1, 1, errors.shape[-1])
                 elif len(every) > 1 and not np.array_equal(stream.channel, every):
                     errors = errors[:, stream.channel]  # else not a copy for every stream
-                blocks = [Block(b.point[mine], b.quantiles[mine], b.scale[mine]) for b in whole]
+                blocks = [block.of(mine) for block in whole]
                 outlooks[i] = Outlook(blocks, self.levels, errors, rows)
         return [outlook for outlook in outlooks if outlook is not None]
 
@@ -161,7 +161,6 @@ class Model:
         With ``frozen`` the memory is read as it is, and the windows are not written into it.
         """
         residual = self.residual
-        ahead = ahead[:, None]
         window, scale = normalise(context[:, -self.clock.context_length :])
         answer = np.zeros((1, len(self.levels), 1))
         if residual.network is not None and admission.uses_network:
@@ -171,11 +170,8 @@ class Model:
         gate, shift = (_of_channels(x, channel) for x in (admission.gate, admission.shift))
         correction = gate[:, None, None] * answer[:, median_index(self.levels), None]
         levels = answer if admission.learned_levels else correction + residual.spread
-        levels = levels + shift[..., None]
-        point = ahead + scale[..., None] * correction
-        # Levels are calibrated one by one; sorting repairs those that came to cross.
-        quantiles = np.sort(ahead + scale[..., None] * levels, axis=1)
-        return Block(point[:, 0], quantiles, scale)
+        # Levels are calibrated one by one: they may come to cross, which `Block` repairs.
+        return Block(ahead + scale * correction[:, 0], ahead, levels + shift[..., None], scale)
 
     @staticmethod
     def _ask(
@@ -210,6 +206,8 @@ def _of_channels(values: Array, channel: np.ndarray) -> Array:
     """Those of each channel, if each has its own; of one that was not fitted the mean."""
     if len(values) == 1:
         return np.broadcast_to(values, (len(channel), *values.shape[1:]))
+    if (channel >= 0).all():
+        return values[channel]
     unknown = (channel < 0).reshape(-1, *[1] * (values.ndim - 1))
     return np.where(unknown, values.mean(axis=0), values[channel])
 

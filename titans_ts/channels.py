@@ -34,6 +34,13 @@ def fill_forward(values: Array, before: Array | None = None) -> Array:
     return filled
 
 
+def last_known(values: Array) -> Array:
+    """The last row of ``fill_forward(values)``, without making the others."""
+    known = ~np.isnan(values)
+    row = len(values) - 1 - known[::-1].argmax(axis=0)
+    return np.nan_to_num(values[row, np.arange(values.shape[1])])
+
+
 @dataclass(frozen=True)
 class Channels:
     """Z-scored channels end to end; an origin is a position on this axis.

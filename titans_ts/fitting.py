@@ -83,6 +83,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     )
     if params.refit:
         linear = refit_linear(channels, found.choice, ahead)
+    del channels, found  # nor while the streams begin
     model = Model(scalers, covariates, residual, clock, levels)
     streams = [
         model.begin(each, linear, scaler, model.channels_of(i))

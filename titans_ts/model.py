@@ -14,7 +14,7 @@ from titans_core import BackboneState
 from titans_core.state import join_states, state_position
 from titans_ts.adaptation import Stream, static_of
 from titans_ts.admission import Admission, Residual, median_index
-from titans_ts.channels import fill_forward
+from titans_ts.channels import fill_forward, last_known
 from titans_ts.covariates import Covariates
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
@@ -66,7 +66,7 @@ class Model:
         column = np.flatnonzero(scaler.learned)
         return Stream.begin(
             self.rows_of(series, scaler, channel, column),
-            fill_forward(series.values)[-1],
+            last_known(series.values),
             channel,
             column,
             self.covariates.past_rows(series.past),

@@ -48,7 +48,7 @@ def test_long_horizon_scores_the_forecaster_beside_floors_and_ablations(benchmar
     for _ in range(2):  # the second time there is nothing left to do
         answer = run(benchmarks / "long_horizon.py", *case, "--ablation")
         assert answer.returncode == 0, answer.stderr
-    assert "1/4" not in answer.stdout
+    assert "1/3" not in answer.stdout
     with (benchmarks / "results" / "long_horizon.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     errors = {row["provider"]: float(row["value"]) for row in rows if row["metric"] == "MSE"}
@@ -71,6 +71,22 @@ def test_long_horizon_takes_any_csv(benchmarks: Path, tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     assert "mine.csv (0.6/0.2/0.2), look-back 14, quick" in answer.stdout
     assert "ridge" in answer.stdout
+
+
+def test_long_series_fits_the_first_rows_and_scores_the_others_beside_floors(
+    benchmarks: Path,
+) -> None:
+    case = ["--dataset", "seattle-weather", "--rows", "1100", "--horizon", "7", "--quick"]
+    answer = run(benchmarks / "long_series.py", *case, "--linear")
+    assert answer.returncode == 0, answer.stderr
+    with (benchmarks / "results" / "long_series.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    errors = {row["provider"]: float(row["value"]) for row in rows if row["metric"] == "MSE"}
+    assert set(errors) == {"titans, linear part", "scikit-learn Ridge", "seasonal naive", "naive"}
+    assert errors["titans, linear part"] < min(errors["seasonal naive"], errors["naive"])
+    assert {row["value"] for row in rows if row["metric"] == "windows"} == {"51"}  # of 361 rows
+    costs = {row["metric"] for row in rows if row["unit"] in ("CPU s", "MiB", "ms")}
+    assert costs == {"load", "load peak", "fit", "fit peak", "one window"}
 
 
 def test_dna_accuracy_scores_files_beside_the_floor_and_the_parts(

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from titans_ts.channels import LEAST_KNOWN, Channels, fill_forward
+from titans_ts.channels import LEAST_KNOWN, Channels, fill_forward, last_known
 
 VALUES = st.one_of(st.just(np.nan), st.floats(-5, 5))
 SERIES = hnp.arrays(float, st.tuples(st.integers(1, 20), st.integers(1, 3)), elements=VALUES)
@@ -35,6 +35,11 @@ def test_what_comes_before_the_first_value_is_filled_by_it(y: np.ndarray) -> Non
         first = y[known[0], c] if len(known) else 0.0
         assert (filled[: known[0] if len(known) else None, c] == first).all()
     np.testing.assert_array_equal(filled[~np.isnan(y)], y[~np.isnan(y)])
+
+
+@given(y=SERIES)
+def test_the_last_row_is_the_same_without_filling_the_others(y: np.ndarray) -> None:
+    np.testing.assert_array_equal(last_known(y), fill_forward(y)[-1])
 
 
 @st.composite

@@ -19,6 +19,7 @@ import pooch
 import pytest
 
 from titans_core import registry
+from titans_ts import datasets
 from titans_ts.datasets import dataset_info, list_datasets, load_dataset
 
 ROOT = Path(__file__).parent.parent
@@ -147,6 +148,12 @@ def test_a_good_file_is_downloaded_once_and_then_read_from_the_cache(cache, serv
     pd.testing.assert_frame_equal(first, second)
     assert asked == ["/tiny.csv"]
     assert [file.name for file in cache.iterdir()] == ["tiny.csv"]
+
+
+def test_a_file_read_in_pieces_is_the_same(monkeypatch):
+    whole = load_dataset("seattle-weather")
+    monkeypatch.setattr(datasets, "_ROWS_AT_ONCE", 500)
+    pd.testing.assert_frame_equal(load_dataset("seattle-weather"), whole)
 
 
 def test_a_corrupted_download_is_refused_and_not_kept(cache, server, register):

@@ -24,6 +24,7 @@ from titans_ts.adaptation import Stream
 from titans_ts.evaluation import actual_windows, rolling_forecasts
 from titans_ts.frames import read_panel
 from titans_ts.linear import LinearPart
+from titans_ts.outlook import Block
 
 FITTED_ROWS = 900
 TINY: dict[str, Any] = {
@@ -86,6 +87,20 @@ def rows(weather: pd.DataFrame) -> np.ndarray:
 
 def same_forecasts(one: TitansForecaster, other: TitansForecaster) -> bool:
     return np.array_equal(one.predict_quantiles(), other.predict_quantiles())
+
+
+def test_the_point_forecast_makes_no_quantiles(
+    fitted: TitansForecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fitted.predict()
+
+    def fail(_: Block) -> None:
+        raise AssertionError("quantiles were made")
+
+    monkeypatch.setattr(Block, "quantiles", property(fail))
+    np.testing.assert_array_equal(fitted.predict(), expected)
+    with pytest.raises(AssertionError, match="quantiles were made"):
+        fitted.predict_quantiles()
 
 
 def test_row_by_row_equals_all_rows_at_once_bit_for_bit(

@@ -109,6 +109,20 @@ def test_windows_that_do_not_count_are_taken_off_in_blocks(
     np.testing.assert_allclose(channel_moments(channels, 6, 3, 6, 2990)[0], whole, atol=1e-9)
 
 
+def test_training_moments_are_computed_once_as_far_as_they_may_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    y = np.random.default_rng(0).normal(size=(60, 2))
+    channels = Channels.join([y], [50])
+    monkeypatch.setattr(moments, "_MOST_KEPT", 8 * 8**2)  # those of one channel
+    first, second = (training_moments(channels, k, 5, 3) for k in (0, 1))
+    assert training_moments(channels, 0, 5, 3)[0] is first[0]
+    assert training_moments(channels, 1, 5, 3)[0] is not second[0]
+    np.testing.assert_array_equal(training_moments(channels, 1, 5, 3)[0], second[0])
+    with pytest.raises(ValueError, match="read-only"):
+        first[0][0, 0] = 0.0
+
+
 def test_training_and_validation_share_no_target_and_halves_no_origin() -> None:
     y = np.arange(40.0)[:, None]
     channels = Channels.join([y[:10], y], [8, 30])

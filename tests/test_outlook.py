@@ -20,8 +20,9 @@ def outlook(
 ) -> Outlook:
     """Point forecasts of 0 with the quantiles of these errors."""
     quantiles = np.nanquantile(errors, LEVELS, axis=0).transpose(1, 0, 2)  # (K, Q, P)
-    quantiles = np.broadcast_to(scale * quantiles, (channels, len(LEVELS), P))
-    block = Block(np.zeros((channels, P)), quantiles, np.full((channels, 1), scale))
+    quantiles = np.broadcast_to(quantiles, (channels, len(LEVELS), P))
+    zero = np.zeros((channels, P))
+    block = Block(zero, zero, quantiles, np.full((channels, 1), scale))
     return Outlook([block] * blocks, LEVELS, errors, rows)
 
 

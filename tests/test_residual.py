@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titans_core import BackboneConfig, NeuralMemoryConfig
+from titans_ts import residual
 from titans_ts.adaptation import Stream
 from titans_ts.admission import Forecasts, Residual, admit
 from titans_ts.channels import Channels
@@ -130,6 +132,28 @@ def test_validation_forecasts_with_the_memory_are_those_of_a_live_stream() -> No
         np.testing.assert_allclose(answer.numpy(), answers[i], atol=1e-4)
         row = z[origin : origin + 1]
         stream.observe(row, z[origin], none[:1], linear, network, CLOCK, learn=True)
+
+
+def test_a_long_past_is_read_in_pieces_and_remembered_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    z, network = walk(160), restless(make_network())
+    data = ResidualWindows(joined(z, 140), ridge(z[:140]), CLOCK)
+    origins = [group(np.arange(140, 157), len(z))]
+    answers, sizes, read = [], [], network.remember
+
+    def remember(patches: torch.Tensor, *rest: Any) -> Any:
+        sizes.append(patches.shape[1])
+        return read(patches, *rest)
+
+    monkeypatch.setattr(network, "remember", remember)
+    for most in (4096, 4):
+        monkeypatch.setattr(residual, "PATCHES_AT_ONCE", most)
+        found = forecast_validation(network, data, origins, ask_memory=True, carry=True)
+        answers.append(found.answer)
+    assert sizes == [21, 1, 1, 1, 1, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1]
+    # 1e-4: the chunks of the memory are cut elsewhere.
+    np.testing.assert_allclose(*answers, atol=1e-4)
 
 
 @pytest.mark.parametrize("carry", [True, False])

@@ -21,9 +21,7 @@ from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.residual import remember
 from titans_ts.seasonal_memory import Profile, SeasonalMemory
-from titans_ts.windows import Array, PatchClock, patches_ending
-
-_PATCHES_AT_ONCE = 4096  # that a long series is read by
+from titans_ts.windows import PATCHES_AT_ONCE, Array, PatchClock, patches_ending
 
 
 @dataclass
@@ -113,8 +111,8 @@ class Stream:
             static=static,
         )
         if network is not None:
-            for first in range(clock.first, due, _PATCHES_AT_ONCE):
-                ends = clock.end(np.arange(first, min(first + _PATCHES_AT_ONCE, due)))
+            for first in range(clock.first, due, PATCHES_AT_ONCE):
+                ends = clock.end(np.arange(first, min(first + PATCHES_AT_ONCE, due)))
                 stream._write(filled, known, ends, network, clock)
         return stream
 

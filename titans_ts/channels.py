@@ -34,6 +34,13 @@ def fill_forward(values: Array, before: Array | None = None) -> Array:
     return filled
 
 
+def last_known(values: Array) -> Array:
+    """The last row of ``fill_forward(values)``, without making the others."""
+    known = ~np.isnan(values)
+    row = len(values) - 1 - known[::-1].argmax(axis=0)
+    return np.nan_to_num(values[row, np.arange(values.shape[1])])
+
+
 @dataclass(frozen=True)
 class Channels:
     """Z-scored channels end to end; an origin is a position on this axis.
@@ -72,9 +79,12 @@ class Channels:
         """The channel of each origin."""
         return np.searchsorted(self.starts, origins, side="right") - 1
 
-    def training_origins(self, before: int, after: int) -> np.ndarray:
-        """Origins with ``before`` rows behind and ``after`` training rows ahead, that can teach."""
-        first, last = self.starts[:-1] + before, self.trained - after
+    def training_origins(self, before: int, after: int, behind: int = 0) -> np.ndarray:
+        """Origins with ``before`` rows behind and ``after`` training rows ahead, that can teach.
+
+        And at least so many rows ``behind`` in all.
+        """
+        first, last = self.starts[:-1] + max(before, behind), self.trained - after
         return self._useful(first, last, before, after)
 
     def validation_origins(self, before: int, after: int) -> np.ndarray:
@@ -100,8 +110,16 @@ class Channels:
         return bool(self.known.all())
 
     @cached_property
+    def kept(self) -> dict[tuple[int, int, int], tuple[Array, int]]:
+        """Training moments that were computed before (`moments.training_moments`)."""
+        return {}
+
+    @cached_property
     def _count(self) -> np.ndarray:
-        return np.concatenate([[0], np.cumsum(self.known)])
+        kind = np.int32 if len(self.known) < 2**31 else np.int64  # half the memory, if it will do
+        count = np.zeros(len(self.known) + 1, kind)
+        np.cumsum(self.known, out=count[1:])
+        return count
 
     def _useful(self, first: np.ndarray, last: np.ndarray, before: int, after: int) -> np.ndarray:
         """Origins from ``first`` to ``last`` of each channel, whose windows are known enough."""

@@ -70,14 +70,15 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     ]
     padding = [len(padded) - len(values) for padded, values in zip(z, series, strict=True)]
     trained = [rows + more for rows, more in zip(n_train, padding, strict=True)]
+    season = detect_season([values[:n] for values, n in zip(z, trained, strict=True)])
     found = fit_covariates(panel, z, scalers, trained, padding, look_backs, ahead)
+    del z  # a long series need not be held once more while the network trains
     channels, linear, covariates = found.channels, found.linear, found.covariates
     rows = min(linear.context_length, NETWORK_ROWS)
     clock = PatchClock(rows, min(params.patch_length, rows))
     levels = np.asarray(params.quantile_levels, dtype=float)
     recollected = None
-    if params.use_memory:
-        season = detect_season([values[:n] for values, n in zip(z, trained, strict=True)])
+    if params.use_memory and season > 1:
         recollected = fit_recollection(channels, linear, season, found.added)
     residual, history = fit_residual(
         channels,
@@ -96,6 +97,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         linear = refit_linear(channels, found.choice, ahead)
         if recollected is not None and residual.uses_memory:
             residual = replace(residual, recollection=refit_recollection(recollected, linear))
+    del channels, found, recollected  # nor while the streams begin
     model = Model(scalers, covariates, residual, clock, levels)
     streams = [
         model.begin(each, linear, scaler, model.channels_of(i))

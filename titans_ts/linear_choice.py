@@ -124,6 +124,7 @@ def choose_linear(
     ValueError
         No validation window has enough known values.
     """
+    channels = replace(channels)  # the moments that are kept with it go when this is done
     n, longest = len(look_backs), look_backs[-1]
     own = np.zeros((n, len(channels))) if 1 < len(channels) <= MOST_OWN_MATRICES else None
     weights = _channel_weights(channels, longest, prediction_length)

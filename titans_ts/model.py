@@ -14,7 +14,7 @@ from titans_core import BackboneState
 from titans_core.state import join_states, state_position
 from titans_ts.adaptation import Stream, static_of
 from titans_ts.admission import Admission, Residual, median_index
-from titans_ts.channels import fill_forward
+from titans_ts.channels import fill_forward, last_known
 from titans_ts.covariates import Covariates
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
@@ -77,7 +77,7 @@ class Model:
         column = np.flatnonzero(scaler.learned)
         return Stream.begin(
             self.rows_of(series, scaler, channel, column),
-            fill_forward(series.values)[-1],
+            last_known(series.values),
             channel,
             column,
             self.covariates.past_rows(series.past),
@@ -129,7 +129,7 @@ class Model:
                     errors = errors.reshape(-1, 1, errors.shape[-1])
                 elif len(every) > 1 and not np.array_equal(stream.channel, every):
                     errors = errors[:, stream.channel]  # else not a copy for every stream
-                blocks = [Block(b.point[mine], b.quantiles[mine], b.scale[mine]) for b in whole]
+                blocks = [block.of(mine) for block in whole]
                 outlooks[i] = Outlook(blocks, self.levels, errors, rows)
         return [outlook for outlook in outlooks if outlook is not None]
 
@@ -213,7 +213,6 @@ class Model:
         With ``frozen`` the memory is read as it is, and the windows are not written into it.
         """
         residual = self.residual
-        ahead = ahead[:, None]
         window, scale = normalise(context[:, -self.clock.context_length :])
         answer = np.zeros((1, len(self.levels), 1))
         if residual.network is not None and admission.uses_network:
@@ -223,11 +222,8 @@ class Model:
         gate, shift = (_of_channels(x, channel) for x in (admission.gate, admission.shift))
         correction = gate[:, None, None] * answer[:, median_index(self.levels), None]
         levels = answer if admission.learned_levels else correction + residual.spread
-        levels = levels + shift[..., None]
-        point = ahead + scale[..., None] * correction
-        # Levels are calibrated one by one; sorting repairs those that came to cross.
-        quantiles = np.sort(ahead + scale[..., None] * levels, axis=1)
-        return Block(point[:, 0], quantiles, scale)
+        # Levels are calibrated one by one: they may come to cross, which `Block` repairs.
+        return Block(ahead + scale * correction[:, 0], ahead, levels + shift[..., None], scale)
 
     @staticmethod
     def _ask(
@@ -262,5 +258,7 @@ def _of_channels(values: Array, channel: np.ndarray) -> Array:
     """Those of each channel, if each has its own; of one that was not fitted the mean."""
     if len(values) == 1:
         return np.broadcast_to(values, (len(channel), *values.shape[1:]))
+    if (channel >= 0).all():
+        return values[channel]
     unknown = (channel < 0).reshape(-1, *[1] * (values.ndim - 1))
     return np.where(unknown, values.mean(axis=0), values[channel])

@@ -25,6 +25,7 @@ FARTHEST = 1e6
 _LARGE = 1e3
 _LONG = 100_000  # rows from which lagged products are taken by FFT
 _BLOCK = 2048  # windows gathered at a time, where they must be
+_MOST_KEPT = 2**28  # bytes of moments that are kept for who asks again
 
 
 def sliding_products(x: Array, y: Array, rows: int, columns: int, windows: int) -> Array:
@@ -119,9 +120,19 @@ def _gathered(x: Array, y: Array, before: int, after: int, starts: np.ndarray) -
 
 
 def training_moments(channels: Channels, k: int, before: int, after: int) -> tuple[Array, int]:
-    """Moments of the windows of channel k's training part, and their number."""
+    """Moments of the windows of channel k's training part, and their number.
+
+    They are kept with the channels, as far as they fit, for who asks again: they are read-only.
+    """
+    kept, key = channels.kept, (k, before, after)
+    if key in kept:
+        return kept[key]
     first, last = channels.starts[k] + before, channels.trained[k] - after
-    return channel_moments(channels, before, after, int(first), int(last))
+    moments, count = channel_moments(channels, before, after, int(first), int(last))
+    moments.flags.writeable = False
+    if sum(each.nbytes for each, _ in kept.values()) + moments.nbytes <= _MOST_KEPT:
+        kept[key] = moments, count
+    return moments, count
 
 
 def validation_moments(

@@ -88,8 +88,7 @@ class ForecastNetwork(nn.Module):
 
         Those that are not ``known`` (N, n) leave it alone. ``static`` is as in ``forward``.
         """
-        token, _ = self._identity(channel, static)
-        return self.backbone(self.embed(patches) + token[:, None], state, known)[1]
+        return self.backbone(self._tokens(patches, channel, static), state, known)[1]
 
     def forward(
         self,
@@ -132,13 +131,16 @@ class ForecastNetwork(nn.Module):
         if self.kin is not None:
             channel, static = self.kin.hide(channel, static)
         context = functional.dropout(context, _INPUT_DROPOUT, self.training)
-        token, head = self._identity(channel, static)
+        head = _look_up(self.channel_head, channel)
+        if self.kin is not None:
+            head = head + self.kin(channel, static)[1]
         expanded = self.expand(torch.cat([context, head], dim=-1))
         if ask_memory:
             if past is not None and past.shape[1]:
                 state = self.remember(past, channel, state, known, static)
             patches = context[:, context.shape[1] % self.patch_length :]
-            tokens = self.embed(patches.unflatten(1, (-1, self.patch_length))) + token[:, None]
+            patches = patches.unflatten(1, (-1, self.patch_length))
+            tokens = self._tokens(patches, channel, static)
             written = torch.zeros(tokens.shape[:2], dtype=torch.bool) if frozen else None
             expanded = expanded + self.recall(self.backbone(tokens, state, written)[0][:, -1])
         hidden = functional.dropout(functional.gelu(expanded), _HEAD_DROPOUT, self.training)
@@ -150,13 +152,12 @@ class ForecastNetwork(nn.Module):
         ladder = steps.cumsum(dim=1)
         return median + ladder - ladder[:, self.median_index, None]
 
-    def _identity(self, channel: Tensor, static: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What tells channels apart: added to each token, and beside the window in the head."""
-        token, head = _look_up(self.channel, channel), _look_up(self.channel_head, channel)
-        if self.kin is None:
-            return token, head
-        more = self.kin(channel, static)
-        return token + more[0], head + more[1]
+    def _tokens(self, patches: Tensor, channel: Tensor, static: Tensor | None) -> Tensor:
+        """Patches ``(N, n, patch_length)`` as tokens that tell of which channel they are."""
+        token = _look_up(self.channel, channel)
+        if self.kin is not None:
+            token = token + self.kin(channel, static)[0]
+        return self.embed(patches) + token[:, None]
 
 
 class StaticEmbedding(nn.Module):

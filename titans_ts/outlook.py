@@ -19,12 +19,31 @@ from titans_ts.windows import Array
 class Block:
     """Forecasts of one prediction length ahead.
 
-    ``point`` (K, P), ``quantiles`` (K, Q, P) and ``scale`` (K, 1), that of the windows.
+    Parameters
+    ----------
+    point, ahead : ndarray of shape (K, P)
+        The forecast, and what the levels lie around.
+    levels : ndarray of shape (K, Q, P)
+        Distances of the quantiles from there, in window scales. They may have come to cross.
+    scale : ndarray of shape (K, 1)
+        Of the windows.
     """
 
     point: Array
-    quantiles: Array
+    ahead: Array
+    levels: Array
     scale: Array
+
+    @property
+    def quantiles(self) -> Array:
+        """``(K, Q, P)``, not decreasing along Q; the point forecast does without them."""
+        return np.sort(self.ahead[:, None] + self.scale[..., None] * self.levels, axis=1)
+
+    def of(self, windows: slice) -> Block:
+        """Those of some of the windows."""
+        return Block(
+            self.point[windows], self.ahead[windows], self.levels[windows], self.scale[windows]
+        )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from titans_ts.channels import LEAST_KNOWN, Channels
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.recollection_fitting import Recollected
-from titans_ts.windows import Array, PatchClock, normalise, patches_ending
+from titans_ts.windows import PATCHES_AT_ONCE, Array, PatchClock, normalise, patches_ending
 
 # Patches before the window that training reads into the memory: as far as gradients reach back.
 _HISTORY_PATCHES = 16
@@ -76,9 +76,8 @@ class ResidualWindows:
 
     def training_origins(self, history: int) -> np.ndarray:
         """Origins that can teach with so many patches before the window."""
-        origins = self.channels.training_origins(self.context_length, self.prediction_length)
-        starts = self.channels.starts[self.channels.of(origins)]
-        return origins[origins - starts >= self.rows_before(history)]
+        before, after = self.context_length, self.prediction_length
+        return self.channels.training_origins(before, after, self.rows_before(history))
 
     def sample(self, origins: np.ndarray, history: int, *, recollect: bool = True) -> Batch:
         """The windows that end at these origins, with what the seasonal memory adds or without."""
@@ -226,7 +225,7 @@ def _train(
     history = _HISTORY_PATCHES if ask_memory else 0
     while history and len(data.training_origins(history)) < len(fresh) / 2:
         history -= 1
-    origins = {0: fresh, history: data.training_origins(history)}
+    origins = {0: fresh, history: data.training_origins(history) if history else fresh}
 
     def sample_batch(generator: torch.Generator) -> Batch:
         # Half of the batches begin with the window, the others carry a memory into it.
@@ -347,9 +346,12 @@ def _walk(
     state, written = None, clock.first
     for block in np.split(np.arange(len(local)), np.flatnonzero(np.diff(due)) + 1):
         if memory is not None and due[block[0]] > written:
-            ends = starts[:, None] + clock.end(np.arange(written, due[block[0]]))
-            patches = patches_ending(data.channels.values, ends, clock)
-            state = remember(memory, patches, data.patch_known(ends), channel, state)
+            for first in range(written, due[block[0]], PATCHES_AT_ONCE):
+                last = min(first + PATCHES_AT_ONCE, due[block[0]])
+                ends = starts[:, None] + clock.end(np.arange(first, last))
+                patches = [patches_ending(data.channels.values, each, clock) for each in ends]
+                known = data.patch_known(ends)
+                state = remember(memory, np.stack(patches), known, channel, state)
             written = due[block[0]]
         for rows in np.array_split(block, -(-len(block) * len(channel) // _BATCH_WINDOWS)):
             batch = data.sample(group[rows].reshape(-1), 0, recollect=carry)

@@ -13,6 +13,7 @@ Array = NDArray[np.float64]
 # Floor of a window's own scale, in units of the channel's standard deviation over training: a
 # quiet window must not blow its noise up to the size of a signal.
 SCALE_FLOOR = 0.1
+PATCHES_AT_ONCE = 4096  # that a long series is read into the memory by
 
 
 def sliding_windows(y: Array, length: int) -> Array:

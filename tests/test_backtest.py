@@ -135,7 +135,7 @@ def test_the_intervals_of_the_naive_floors_are_quantiles_of_their_errors():
 
 @pytest.mark.parametrize(
     ("refit", "fits", "learn"),
-    [(False, 1, False), ("update", 1, True), (True, 5, None), (1, 5, None), (2, 3, False)],
+    [(False, 1, "memory"), ("update", 1, True), (True, 5, None), (1, 5, None), (2, 3, "memory")],
 )
 def test_it_is_fitted_as_often_as_asked_and_sees_every_row_once(refit, fits, learn):
     y = np.arange(40.0)[:, None]

@@ -56,12 +56,16 @@ class Recollection:
         x, level = features(context[:, -self.rows :], reads)
         for k in np.unique(channel):
             mine = channel == k
-            which = slice(None) if k < 0 or len(self.gate) == 1 else slice(k, k + 1)
-            gate, weights = self.gate[which].mean(), self.weights[which].mean(axis=0)
+            gate, weights = (_of_channel(each, k) for each in (self.gate, self.weights))
             if gate:
                 recollected = level[mine] + x[mine] @ weights
                 answer[mine] += gate * (recollected - ahead[mine])
         return answer
+
+
+def _of_channel(values: Array, k: int) -> Array:
+    """What belongs to a channel, if each has its own; of one that was not fitted the mean."""
+    return np.asarray(values[k] if k >= 0 and len(values) > 1 else values.mean(axis=0))
 
 
 def rows_before(memory: SeasonalMemory, context_length: int) -> int:

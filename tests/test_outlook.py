@@ -22,7 +22,7 @@ def outlook(
     quantiles = np.nanquantile(errors, LEVELS, axis=0).transpose(1, 0, 2)  # (K, Q, P)
     quantiles = np.broadcast_to(scale * quantiles, (channels, len(LEVELS), P))
     block = Block(np.zeros((channels, P)), quantiles, np.full((channels, 1), scale))
-    return Outlook([block] * blocks, LEVELS, errors, rows)
+    return Outlook([block] * blocks, LEVELS, errors, rows, np.zeros((channels, 1)))
 
 
 def walks(n: int, channels: int = 1, seed: int = 0) -> np.ndarray:

@@ -11,13 +11,13 @@ import numpy as np
 from titans_core.training_config import TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.covariate_fitting import fit_covariates
+from titans_ts.domain import choose_domain
 from titans_ts.linear import LinearPart
 from titans_ts.linear_choice import LOOK_BACKS, look_backs_within, refit_linear
 from titans_ts.model import Model
 from titans_ts.residual import fit_residual
-from titans_ts.scaler import Scaler
 from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING, is_count
-from titans_ts.windows import Array, PatchClock
+from titans_ts.windows import PatchClock
 
 if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
@@ -52,18 +52,11 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     _check_rows(
         panel, n_train, look_backs[0] if params.context_length == "auto" else look_backs[-1], params
     )
-    scalers = []
-    for values, rows in zip(series, n_train, strict=True):
-        # Of a series too short to train on, all rows tell the scale.
-        scalers.append(Scaler.fit(values[:rows] if rows >= ahead else values))
-        scalers[-1].check(values, "y")
-    z = [
-        _pad(scaler.apply(values), look_backs[-1])
-        for scaler, values in zip(scalers, series, strict=True)
-    ]
-    padding = [len(padded) - len(values) for padded, values in zip(z, series, strict=True)]
-    trained = [rows + more for rows, more in zip(n_train, padding, strict=True)]
-    found = fit_covariates(panel, z, scalers, trained, padding, look_backs, ahead)
+    domain, in_domain = choose_domain(series, n_train, look_backs, ahead, params.transform)
+    scalers = in_domain.scalers
+    found = fit_covariates(panel, in_domain, look_backs)
+    if found.covariates.used:  # they tell part of what the mean was to make up for
+        domain = replace(domain, to_mean=np.zeros((1, 1)))
     channels, linear, covariates = found.channels, found.linear, found.covariates
     rows = min(linear.context_length, NETWORK_ROWS)
     clock = PatchClock(rows, min(params.patch_length, rows))
@@ -82,7 +75,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     )
     if params.refit:
         linear = refit_linear(channels, found.choice, ahead)
-    model = Model(scalers, covariates, residual, clock, levels)
+    model = Model(scalers, covariates, residual, clock, levels, domain)
     streams = [
         model.begin(each, linear, scaler, model.channels_of(i))
         for i, (each, scaler) in enumerate(zip(panel.series, scalers, strict=True))
@@ -126,10 +119,3 @@ def _check_rows(
             f"prediction_length = {ahead}. Give more rows, shorten context_length or "
             "prediction_length, or change validation_size."
         )
-
-
-def _pad(z: Array, length: int) -> Array:
-    """A short series with missing rows in front, so that a window ends at each of its rows."""
-    if len(z) >= length:
-        return z
-    return np.concatenate([np.full((length - len(z), z.shape[1]), np.nan), z])

@@ -67,6 +67,10 @@ class TitansForecaster:
         Learn the linear part again from all rows, validation included, after all choices.
     patch_length : int
         Rows of a token of the network (at most ``context_length`` are used).
+    transform : {"auto", "none", "log"}
+        Learn the series as they are, or their logarithms, which suit what grows and varies by
+        shares of its level. "auto": logarithms of channels whose training rows are positive, if
+        validation backs them. What is 0 or less later counts as a tenth of the least of them.
     use_network : bool
         False: the linear part alone, with quantiles from its own errors: the floor.
     backbone : BackboneConfig, optional
@@ -124,6 +128,7 @@ class TitansForecaster:
         validation_size: float = 0.2,
         refit: bool = True,
         patch_length: int = 16,
+        transform: Literal["auto", "none", "log"] = "auto",
         use_network: bool = True,
         backbone: BackboneConfig | None = None,
         training: TrainingConfig | None = None,
@@ -142,6 +147,7 @@ class TitansForecaster:
         self.validation_size = validation_size
         self.refit = refit
         self.patch_length = patch_length
+        self.transform = transform
         self.use_network = use_network
         self.backbone = backbone
         self.training = training
@@ -247,7 +253,7 @@ class TitansForecaster:
             Not fitted; a length that is none; a context that is too short or does not fit.
         """
         ahead = self._look_ahead(prediction_length, context, future)
-        return write_point(ahead.layout, ahead.ends, ahead.in_units(lambda outlook: outlook.point))
+        return write_point(ahead.layout, ahead.ends, ahead.in_units(lambda outlook: outlook.mean))
 
     def predict_quantiles(
         self,
@@ -597,7 +603,7 @@ class TitansForecaster:
         if future is None:
             future = [np.empty((standing.linear.prediction_length, 0))] * len(asked)
         ahead = look_ahead_given(model, standing, self._layout, asked, future)
-        return ahead.in_units(lambda o: o.point), ahead.in_units(lambda o: o.quantiles)
+        return ahead.in_units(lambda o: o.mean), ahead.in_units(lambda o: o.quantiles)
 
     def _look_ahead(self, prediction_length: int | None, context: Any, future: Any) -> Ahead:
         self._check_fitted("predict")

@@ -16,6 +16,7 @@ from titans_ts.adaptation import Stream, static_of
 from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.channels import fill_forward
 from titans_ts.covariates import Covariates
+from titans_ts.domain import Domain
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.outlook import Block, Outlook
@@ -39,6 +40,8 @@ class Model:
     clock : PatchClock
     levels : ndarray of shape (Q,)
         The quantile levels, ascending.
+    domain : Domain
+        Whether z-scores are of values or of their logarithms.
     """
 
     scalers: list[Scaler]
@@ -46,6 +49,7 @@ class Model:
     residual: Residual
     clock: PatchClock
     levels: Array
+    domain: Domain
 
     @property
     def memory_network(self) -> ForecastNetwork | None:
@@ -111,7 +115,8 @@ class Model:
                 elif len(every) > 1 and not np.array_equal(stream.channel, every):
                     errors = errors[:, stream.channel]  # else not a copy for every stream
                 blocks = [Block(b.point[mine], b.quantiles[mine], b.scale[mine]) for b in whole]
-                outlooks[i] = Outlook(blocks, self.levels, errors, rows)
+                to_mean = self.to_mean(stream.channel)
+                outlooks[i] = Outlook(blocks, self.levels, errors, rows, to_mean)
         return [outlook for outlook in outlooks if outlook is not None]
 
     def _look_ahead(
@@ -134,6 +139,10 @@ class Model:
             context = np.concatenate([context, blocks[-1].point], axis=1)[:, -length:]
             added = 0.0
         return blocks, admission
+
+    def to_mean(self, channel: np.ndarray) -> Array:
+        """What takes point forecasts of these channels to means, ``(K, P)`` or ``(K, 1)``."""
+        return _of_channels(self.domain.to_mean, channel)
 
     def past_parts(self, stream: Stream) -> tuple[Array, Array]:
         """What the target's own window and past covariates add to the linear part: ``(C', P)``."""

@@ -15,6 +15,7 @@ from titans_core.training_config import TrainingConfig, TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.covariates import covariates_from_dict, covariates_to_dict
+from titans_ts.domain import Domain
 from titans_ts.frames import Layout
 from titans_ts.linear import LinearPart
 from titans_ts.model import Model
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
 KIND = "TitansForecaster"
-LAYOUT_VERSION = 3  # of the tree below; one more whenever a field changes its name or meaning
+LAYOUT_VERSION = 4  # of the tree below; one more whenever a field changes its name or meaning
 
 
 def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
@@ -47,6 +48,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         "levels": model.levels,
         "scalers": [vars(scaler) for scaler in model.scalers],
         "covariates": covariates_to_dict(model.covariates),
+        "domain": vars(model.domain),
         "clock": asdict(model.clock),
         "residual": {
             "spread": model.residual.spread,
@@ -116,7 +118,12 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         network, stored["spread"], Admission(**stored["fresh"]), Admission(**stored["carried"])
     )
     forecaster.model_ = Model(
-        scalers, covariates_from_dict(tree["covariates"]), residual, clock, tree["levels"]
+        scalers,
+        covariates_from_dict(tree["covariates"]),
+        residual,
+        clock,
+        tree["levels"],
+        Domain(**tree["domain"]),
     )
     forecaster.context_length_ = linear.context_length
     forecaster.n_features_in_ = len(scalers[0].learned)

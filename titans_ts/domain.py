@@ -1,0 +1,184 @@
+"""The domain in which series are learned: as they are, or by their logarithms.
+
+Where a series moves by shares of its level, its logarithm moves by amounts, and one linear map does
+for low levels and high ones. What that is worth is told by two things: the squared error of the
+linear forecasts on validation, both in original units; and, because few rows of validation are one
+season's luck, the likelihood on training and on validation alike.
+
+Notes
+-----
+Box and Cox (1964), An analysis of transformations. Duan (1983), Smearing estimate: a nonparametric
+retransformation method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from titans_ts.channels import Channels
+from titans_ts.domain_scores import (
+    InDomain,
+    judge,
+    log_likelihood_gain,
+    origins_of,
+    smearing,
+    squared_error,
+)
+from titans_ts.linear_choice import choose_linear
+from titans_ts.scaler import Scaler, may_gain_by_log, suits_log
+from titans_ts.validation_gain import LEAST_GAIN
+from titans_ts.windows import Array
+
+# Of the logarithm of the errors' size, by which the likelihood must favour logarithms.
+_LEAST_LIKELIHOOD = 0.01
+Fit: TypeAlias = Callable[[Sequence[np.ndarray]], InDomain]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What is learned of the series.
+
+    Parameters
+    ----------
+    columns : boolean ndarray of shape (C,)
+        Of which target columns the logarithms are learned, at least in some series.
+    gain : float
+        Share of the squared validation error that this saves; 0 without logarithms, or where
+        they were asked for.
+    to_mean : ndarray of shape (K, P), or (1, 1)
+        From a forecast of a logarithm, whose exponential is a median, to that of the mean, in
+        z-scores: by training errors, if validation backs it, else 0.
+    """
+
+    columns: np.ndarray
+    gain: float
+    to_mean: Array
+
+    @classmethod
+    def plain(cls, columns: int) -> Domain:
+        """Values as they are."""
+        return cls(np.zeros(columns, dtype=bool), 0.0, np.zeros((1, 1)))
+
+    @property
+    def logarithms(self) -> bool:
+        """Whether any are learned."""
+        return bool(self.columns.any())
+
+    def scaler(self, context: Array) -> Scaler:
+        """For a series that was not fitted, by its rows ``(T, C)``."""
+        with np.errstate(invalid="ignore"):
+            return Scaler.fit(context, self.columns & (context > 0).any(axis=0))
+
+
+def choose_domain(
+    series: Sequence[Array],
+    n_train: Sequence[int],
+    look_backs: Sequence[int],
+    prediction_length: int,
+    transform: str,
+) -> tuple[Domain, InDomain]:
+    """Fit the linear part in each domain that comes into question; choose on validation.
+
+    Raises
+    ------
+    ValueError
+        Logarithms are asked for, and a series has training values that have none.
+    """
+    # Of a series too short to train on, all rows tell the scale.
+    told = [
+        values[:rows] if rows >= prediction_length else values
+        for values, rows in zip(series, n_train, strict=True)
+    ]
+
+    def fit(logs: Sequence[np.ndarray]) -> InDomain:
+        return _fit(series, told, n_train, logs, look_backs, prediction_length)
+
+    nothing = [np.zeros(rows.shape[1], dtype=bool) for rows in told]
+    if transform == "none":
+        return Domain.plain(len(nothing[0])), fit(nothing)
+    if transform == "log":
+        _check_positive(told)
+        logs = [suits_log(rows) for rows in told]
+        return _with_mean(fit(logs), None, told, logs)[1:]
+    logs = [may_gain_by_log(rows) for rows in told]
+    plain = fit(nothing)
+    if np.any(logs):
+        gain, domain, found = _with_mean(fit(logs), plain, told, logs)
+        if gain:
+            return domain, found
+    return Domain.plain(len(nothing[0])), plain
+
+
+def _with_mean(
+    found: InDomain, plain: InDomain | None, told: Sequence[Array], logs: Sequence[np.ndarray]
+) -> tuple[float, Domain, InDomain]:
+    """The gain over plain values, 0.0 where they are to stay; and the domain of logarithms."""
+    fits = [found] if plain is None else [found, plain]
+    training, validation = (origins_of(*fits, training=part) for part in (True, False))
+    judged = [judge(each, validation) for each in fits]
+    learned = [judge(each, training) for each in fits]
+    truth = judged[-1].values(judged[-1].truth)
+    variance = np.concatenate(
+        [
+            np.nanvar(rows[:, scaler.learned], axis=0)
+            for rows, scaler in zip(told, found.scalers, strict=True)
+        ]
+    )
+    variance = np.where(variance > 0, variance, 1.0)
+    shift = smearing(learned[0], len(found.channels))
+    if not found.linear.per_channel:  # one for all channels, as their matrix
+        shift = np.broadcast_to(shift.mean(axis=0), shift.shape)
+    medians, means = (squared_error(judged[0], truth, variance, by) for by in (0.0, shift))
+    scale = np.concatenate([scaler.scale for scaler in found.scalers])
+    to_mean = shift / scale[:, None] if means < medians else np.zeros((1, 1))
+    gain = 0.0
+    if plain is not None:
+        before = squared_error(judged[1], truth, variance)
+        gain = 1 - min(medians, means) / before if before > 0 else 0.0
+        likelier = min(log_likelihood_gain(*each[::-1]) for each in (judged, learned))
+        gain = gain if gain > LEAST_GAIN and likelier > _LEAST_LIKELIHOOD else 0.0
+    return gain, Domain(np.any(logs, axis=0), gain, to_mean), found
+
+
+def _fit(
+    series: Sequence[Array],
+    told: Sequence[Array],
+    n_train: Sequence[int],
+    logs: Sequence[np.ndarray],
+    look_backs: Sequence[int],
+    prediction_length: int,
+) -> InDomain:
+    """Scale, pad and join the series; fit the linear part."""
+    scalers, z = [], []
+    for values, rows, log in zip(series, told, logs, strict=True):
+        scalers.append(Scaler.fit(rows, log))
+        scalers[-1].check(values, "y")
+        z.append(_pad(scalers[-1].apply(values), look_backs[-1]))
+    padding = [len(padded) - len(values) for padded, values in zip(z, series, strict=True)]
+    trained = [rows + more for rows, more in zip(n_train, padding, strict=True)]
+    channels = Channels.join(z, trained)
+    drifts = any(scaler.floor.any() for scaler in scalers)
+    linear, choice = choose_linear(channels, look_backs, prediction_length, drifts)
+    return InDomain(scalers, z, padding, trained, channels, linear, choice)
+
+
+def _pad(z: Array, length: int) -> Array:
+    """A short series with missing rows in front, so that a window ends at each of its rows."""
+    if len(z) >= length:
+        return z
+    return np.concatenate([np.full((length - len(z), z.shape[1]), np.nan), z])
+
+
+def _check_positive(told: Sequence[Array]) -> None:
+    for rows in told:
+        for channel, column in enumerate(rows.T):
+            known = column[~np.isnan(column)]
+            if len(known) and known.min() <= 0 and known.min() < known.max():
+                raise ValueError(
+                    f"transform='log' needs positive training rows; channel {channel} of y holds "
+                    f"{known.min():g}. Take transform='auto' or 'none', or add a constant to it."
+                )

@@ -1,9 +1,10 @@
 """The domain in which series are learned: as they are, or by their logarithms.
 
 Where a series moves by shares of its level, its logarithm moves by amounts, and one linear map does
-for low levels and high ones. What that is worth is told by two things: the squared error of the
-linear forecasts on validation, both in original units; and, because few rows of validation are one
-season's luck, the likelihood on training and on validation alike.
+for low levels and high ones. Channels come into question whose changes over the training rows are
+likelier as shares than as amounts (`scaler.may_gain_by_log`). Their logarithms are taken if, on
+validation, the linear forecasts have the smaller squared error in original units, and are likelier,
+too: few rows of validation are one season's luck, and the two seldom err alike.
 
 Notes
 -----
@@ -13,9 +14,8 @@ retransformation method.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
@@ -35,7 +35,6 @@ from titans_ts.windows import Array
 
 # Of the logarithm of the errors' size, by which the likelihood must favour logarithms.
 _LEAST_LIKELIHOOD = 0.01
-Fit: TypeAlias = Callable[[Sequence[np.ndarray]], InDomain]
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def choose_domain(
         _check_positive(told)
         logs = [suits_log(rows) for rows in told]
         return _with_mean(fit(logs), None, told, logs)[1:]
-    logs = [may_gain_by_log(rows) for rows in told]
+    logs = [may_gain_by_log(rows, prediction_length) for rows in told]
     plain = fit(nothing)
     if np.any(logs):
         gain, domain, found = _with_mean(fit(logs), plain, told, logs)
@@ -118,9 +117,8 @@ def _with_mean(
 ) -> tuple[float, Domain, InDomain]:
     """The gain over plain values, 0.0 where they are to stay; and the domain of logarithms."""
     fits = [found] if plain is None else [found, plain]
-    training, validation = (origins_of(*fits, training=part) for part in (True, False))
+    validation = origins_of(*fits, training=False)
     judged = [judge(each, validation) for each in fits]
-    learned = [judge(each, training) for each in fits]
     truth = judged[-1].values(judged[-1].truth)
     variance = np.concatenate(
         [
@@ -129,18 +127,20 @@ def _with_mean(
         ]
     )
     variance = np.where(variance > 0, variance, 1.0)
-    shift = smearing(learned[0], len(found.channels))
+    learned = judge(found, origins_of(found, training=True))
+    shift = smearing(learned, len(found.channels))
     if not found.linear.per_channel:  # one for all channels, as their matrix
         shift = np.broadcast_to(shift.mean(axis=0), shift.shape)
     medians, means = (squared_error(judged[0], truth, variance, by) for by in (0.0, shift))
     scale = np.concatenate([scaler.scale for scaler in found.scalers])
-    to_mean = shift / scale[:, None] if means < medians else np.zeros((1, 1))
+    helps = means < (1 - LEAST_GAIN) * medians
+    to_mean = shift / scale[:, None] if helps else np.zeros((1, 1))
     gain = 0.0
     if plain is not None:
         before = squared_error(judged[1], truth, variance)
         gain = 1 - min(medians, means) / before if before > 0 else 0.0
-        likelier = min(log_likelihood_gain(*each[::-1]) for each in (judged, learned))
-        gain = gain if gain > LEAST_GAIN and likelier > _LEAST_LIKELIHOOD else 0.0
+        likelier = log_likelihood_gain(judged[1], judged[0]) > _LEAST_LIKELIHOOD
+        gain = gain if gain > LEAST_GAIN and likelier else 0.0
     return gain, Domain(np.any(logs, axis=0), gain, to_mean), found
 
 

@@ -119,12 +119,23 @@ def suits_log(y: Array) -> np.ndarray:
     return np.asarray(known.any(axis=0) & ((y > 0) | ~known).all(axis=0))
 
 
-def may_gain_by_log(y: Array) -> np.ndarray:
-    """Which of them also range far enough for logarithms to make a difference, ``(C,)``."""
-    suits = suits_log(y)
-    lowest, highest = (np.where(np.isnan(y), end, y) for end in (np.inf, -np.inf))
-    with np.errstate(invalid="ignore"):
-        return np.asarray(suits & (highest.max(axis=0) >= _LEAST_RANGE * lowest.min(axis=0)))
+def may_gain_by_log(y: Array, ahead: int) -> np.ndarray:
+    """Which of them also change by shares of their level rather than by amounts, ``(C,)``.
+
+    Told by changes over so many rows ``ahead``, normal in either domain: Box and Cox's criterion.
+    """
+    may = suits_log(y)
+    for c in np.flatnonzero(may):
+        column = y[:, c]
+        log = np.log(column)
+        amounts, shares = column[ahead:] - column[:-ahead], log[ahead:] - log[:-ahead]
+        known = ~np.isnan(amounts)
+        wide = np.nanmax(column) >= _LEAST_RANGE * np.nanmin(column)
+        may[c] = wide and known.any()
+        if may[c]:
+            level = np.exp(log[ahead:][known].mean())
+            may[c] = level * shares[known].std() < amounts[known].std()
+    return may
 
 
 def _logarithms(y: Array, floor: Array) -> Array:

@@ -23,7 +23,7 @@ from titans_ts.windows import sliding_windows
 
 P, L = 6, 24
 LINEAR: dict[str, Any] = {"prediction_length": P, "context_length": L, "use_network": False}
-LOG = {**LINEAR, "transform": "log"}
+LOG = {**LINEAR, "target_transform": "log"}
 
 
 def shares(rows: int = 500, *, seed: int = 0, channels: int = 2, noise: float = 0.3) -> np.ndarray:
@@ -83,7 +83,8 @@ def test_elsewhere_nothing_changes_bit_for_bit(seed: int) -> None:
     walk = np.abs(np.random.default_rng(seed).normal(size=(500, 2)).cumsum(axis=0)) + 1
     for y in (amounts(seed=seed), walk, shares(seed=seed) - 100):
         auto, none = (
-            TitansForecaster(**LINEAR, transform=transform).fit(y) for transform in ("auto", "none")
+            TitansForecaster(**LINEAR, target_transform=target_transform).fit(y)
+            for target_transform in ("auto", "none")
         )
         assert fitted_facts(auto)["logarithms"] is None
         assert not differ(auto, none)
@@ -100,8 +101,8 @@ def test_a_channel_of_amounts_stays_as_it_is_beside_one_of_shares() -> None:
 def test_the_choice_pays_on_rows_that_were_not_looked_at(seed: int) -> None:
     y = shares(700, seed=seed)
     errors = []
-    for transform in ("auto", "none"):
-        forecaster = TitansForecaster(**LINEAR, transform=transform).fit(y[:500])
+    for target_transform in ("auto", "none"):
+        forecaster = TitansForecaster(**LINEAR, target_transform=target_transform).fit(y[:500])
         forecasts = rolling_forecasts(forecaster, y, 500, learn=None)
         errors.append(np.mean(np.square(forecasts - actual_windows(y, 500, P))))
     assert errors[0] < 0.95 * errors[1]
@@ -299,7 +300,9 @@ def test_covariates_act_on_the_logarithms() -> None:
 def test_values_without_a_logarithm_in_training_are_refused() -> None:
     y = shares()
     y[17, 1] = -2.5
-    message = "transform='log' needs positive training rows; channel 1 of y holds -2.5. Take trans"
+    message = (
+        "target_transform='log' needs positive training rows; channel 1 of y holds -2.5. Take targ"
+    )
     with pytest.raises(ValueError, match=message):
         TitansForecaster(**LOG).fit(y)
     assert fitted_facts(TitansForecaster(**LINEAR).fit(y))["logarithms"]["channels"] == ["0"]

@@ -78,7 +78,7 @@ def choose_domain(
     n_train: Sequence[int],
     look_backs: Sequence[int],
     prediction_length: int,
-    transform: str,
+    target_transform: str,
 ) -> tuple[Domain, InDomain]:
     """Fit the linear part in each domain that comes into question; choose on validation.
 
@@ -97,9 +97,9 @@ def choose_domain(
         return _fit(series, told, n_train, logs, look_backs, prediction_length)
 
     nothing = [np.zeros(rows.shape[1], dtype=bool) for rows in told]
-    if transform == "none":
+    if target_transform == "none":
         return Domain.plain(len(nothing[0])), fit(nothing)
-    if transform == "log":
+    if target_transform == "log":
         _check_positive(told)
         logs = [suits_log(rows) for rows in told]
         return _with_mean(fit(logs), None, told, logs)[1:]
@@ -179,6 +179,7 @@ def _check_positive(told: Sequence[Array]) -> None:
             known = column[~np.isnan(column)]
             if len(known) and known.min() <= 0 and known.min() < known.max():
                 raise ValueError(
-                    f"transform='log' needs positive training rows; channel {channel} of y holds "
-                    f"{known.min():g}. Take transform='auto' or 'none', or add a constant to it."
+                    "target_transform='log' needs positive training rows; channel "
+                    f"{channel} of y holds {known.min():g}. Take target_transform='auto' or "
+                    "'none', or add a constant to it."
                 )

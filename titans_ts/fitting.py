@@ -52,9 +52,10 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     _check_rows(
         panel, n_train, look_backs[0] if params.context_length == "auto" else look_backs[-1], params
     )
-    domain, in_domain = choose_domain(series, n_train, look_backs, ahead, params.transform)
+    domain, in_domain = choose_domain(series, n_train, look_backs, ahead, params.target_transform)
     scalers = in_domain.scalers
     found = fit_covariates(panel, in_domain, look_backs)
+    del in_domain  # nor is what was scaled for it held while the network trains
     if found.covariates.used:  # they tell part of what the mean was to make up for
         domain = replace(domain, to_mean=np.zeros((1, 1)))
     channels, linear, covariates = found.channels, found.linear, found.covariates

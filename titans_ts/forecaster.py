@@ -67,7 +67,7 @@ class TitansForecaster:
         Learn the linear part again from all rows, validation included, after all choices.
     patch_length : int
         Rows of a token of the network (at most ``context_length`` are used).
-    transform : {"auto", "none", "log"}
+    target_transform : {"auto", "none", "log"}
         Learn the series as they are, or their logarithms, which suit what grows and varies by
         shares of its level. "auto": logarithms of channels whose training rows are positive, if
         validation backs them. What is 0 or less later counts as a tenth of the least of them.
@@ -128,7 +128,7 @@ class TitansForecaster:
         validation_size: float = 0.2,
         refit: bool = True,
         patch_length: int = 16,
-        transform: Literal["auto", "none", "log"] = "auto",
+        target_transform: Literal["auto", "none", "log"] = "auto",
         use_network: bool = True,
         backbone: BackboneConfig | None = None,
         training: TrainingConfig | None = None,
@@ -147,7 +147,7 @@ class TitansForecaster:
         self.validation_size = validation_size
         self.refit = refit
         self.patch_length = patch_length
-        self.transform = transform
+        self.target_transform = target_transform
         self.use_network = use_network
         self.backbone = backbone
         self.training = training

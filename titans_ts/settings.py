@@ -44,7 +44,7 @@ CONSTRAINTS: Constraints = {
     ),
     "refit": ("a bool", lambda v: isinstance(v, bool)),
     "patch_length": ("an int >= 1", is_count),
-    "transform": (
+    "target_transform": (
         "'auto', 'none' or 'log'",
         lambda v: isinstance(v, str) and v in {"auto", "none", "log"},
     ),

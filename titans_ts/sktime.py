@@ -62,7 +62,7 @@ class TitansSktimeForecaster(BaseForecaster):
         Learn the linear part again from all rows, validation included, after all choices.
     patch_length : int
         Rows of a token of the network (at most ``context_length`` are used).
-    transform : {"auto", "none", "log"}
+    target_transform : {"auto", "none", "log"}
         Learn the series as they are, or their logarithms; "auto" lets validation decide.
     use_network : bool
         False: the linear part alone, with quantiles from its own errors.
@@ -130,7 +130,7 @@ class TitansSktimeForecaster(BaseForecaster):
         validation_size: float = 0.2,
         refit: bool = True,
         patch_length: int = 16,
-        transform: Literal["auto", "none", "log"] = "auto",
+        target_transform: Literal["auto", "none", "log"] = "auto",
         use_network: bool = True,
         backbone: BackboneConfig | None = None,
         training: TrainingConfig | None = None,
@@ -143,7 +143,7 @@ class TitansSktimeForecaster(BaseForecaster):
         self.validation_size = validation_size
         self.refit = refit
         self.patch_length = patch_length
-        self.transform = transform
+        self.target_transform = target_transform
         self.use_network = use_network
         self.backbone = backbone
         self.training = training

@@ -15,7 +15,7 @@ retransformation method.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,10 @@ from titans_ts.windows import Array
 
 # Of the logarithm of the errors' size, by which the likelihood must favour logarithms.
 _LEAST_LIKELIHOOD = 0.01
+# Share of the squared error that they must save: more than other additions, since all of them
+# stand on the domain.
+_LEAST_GAIN = 0.01
+_TRIED_ROWS = 192  # the longest look-back that the domain is chosen with
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def choose_domain(
         for values, rows in zip(series, n_train, strict=True)
     ]
 
-    def fit(logs: Sequence[np.ndarray]) -> InDomain:
+    def fit(logs: Sequence[np.ndarray], look_backs: Sequence[int] = look_backs) -> InDomain:
         return _fit(series, told, n_train, logs, look_backs, prediction_length)
 
     nothing = [np.zeros(rows.shape[1], dtype=bool) for rows in told]
@@ -104,12 +108,16 @@ def choose_domain(
         logs = [suits_log(rows) for rows in told]
         return _with_mean(fit(logs), None, told, logs)[1:]
     logs = [may_gain_by_log(rows, prediction_length) for rows in told]
-    plain = fit(nothing)
-    if np.any(logs):
-        gain, domain, found = _with_mean(fit(logs), plain, told, logs)
-        if gain:
-            return domain, found
-    return Domain.plain(len(nothing[0])), plain
+    if not np.any(logs):
+        return Domain.plain(len(nothing[0])), fit(nothing)
+    tried = [rows for rows in look_backs if rows <= _TRIED_ROWS] or look_backs[:1]
+    plain = fit(nothing, tried)
+    gain, domain, found = _with_mean(fit(logs, tried), plain, told, logs)
+    if len(tried) < len(look_backs):
+        if not gain:
+            return Domain.plain(len(nothing[0])), fit(nothing)
+        _, domain, found = _with_mean(fit(logs), None, told, logs)
+    return (replace(domain, gain=gain), found) if gain else (Domain.plain(len(nothing[0])), plain)
 
 
 def _with_mean(
@@ -140,7 +148,7 @@ def _with_mean(
         before = squared_error(judged[1], truth, variance)
         gain = 1 - min(medians, means) / before if before > 0 else 0.0
         likelier = log_likelihood_gain(judged[1], judged[0]) > _LEAST_LIKELIHOOD
-        gain = gain if gain > LEAST_GAIN and likelier else 0.0
+        gain = gain if gain > _LEAST_GAIN and likelier else 0.0
     return gain, Domain(np.any(logs, axis=0), gain, to_mean), found
 
 

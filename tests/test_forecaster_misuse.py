@@ -96,6 +96,7 @@ def test_a_validation_part_shorter_than_a_forecast_is_refused() -> None:
         ("random_state", 2**63, r"an int in \[0, 2\*\*63\)"),
         ("validation_size", 1.5, r"a float in \(0, 1\) or an int >= 1; got 1.5"),
         ("patch_length", 0, "an int >= 1; got 0"),
+        ("target_transform", "sqrt", "'auto', 'none' or 'log'; got 'sqrt'"),
         ("use_network", 1, "a bool; got 1"),
         ("backbone", {"dim": 8}, "a BackboneConfig or None"),
         ("training", 100, "a TrainingConfig or None; got 100"),

@@ -279,7 +279,8 @@ def test_learning_is_the_least_squares_that_starts_from_the_fit(
     root = rng.normal(size=(adapted, adapted))
     covariance = [root @ root.T / L + 0.1 * np.eye(adapted) for _ in start]
     reversion = [rng.normal(size=P) for _ in start]
-    part = LinearPart(list(start), list(covariance), reversion)
+    drift = [rng.normal(size=P) for _ in start]
+    part = LinearPart(list(start), list(covariance), reversion, drift)
     channel = np.arange(len(context)) % 3
     calls = np.array_split(np.arange(len(context)), -(-len(context) // batch))
     for rows in calls:
@@ -287,7 +288,7 @@ def test_learning_is_the_least_squares_that_starts_from_the_fit(
     x, level = centre(context)
     x, older = x[:, L - adapted :], x[:, : L - adapted]  # whose weights stay as they are
     for k, first in enumerate(start):
-        y = target - level * (1 + reversion[k]) - older @ first[: L - adapted]
+        y = target - level * (1 + reversion[k]) - drift[k] - older @ first[: L - adapted]
         mine = (channel == k if per_channel else channel >= 0) & ~np.isnan(target).all(axis=1)
         # A missing target counts as forecast exactly by what was known when its window came.
         before, inverse = first[L - adapted :], np.linalg.inv(covariance[k])

@@ -23,7 +23,7 @@ def outlook(
     quantiles = np.broadcast_to(quantiles, (channels, len(LEVELS), P))
     zero = np.zeros((channels, P))
     block = Block(zero, zero, quantiles, np.full((channels, 1), scale))
-    return Outlook([block] * blocks, LEVELS, errors, rows)
+    return Outlook([block] * blocks, LEVELS, errors, rows, np.zeros((channels, 1)))
 
 
 def walks(n: int, channels: int = 1, seed: int = 0) -> np.ndarray:

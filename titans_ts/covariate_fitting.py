@@ -9,12 +9,12 @@ import numpy as np
 
 from titans_ts.channels import Channels
 from titans_ts.covariates import Covariates, CovariateScaler, scale_covariates
+from titans_ts.domain_scores import InDomain
 from titans_ts.future_effect import estimate_future, less_effects
 from titans_ts.linear import LinearPart
 from titans_ts.linear_choice import LinearChoice, choose_linear
 from titans_ts.panels import Panel
 from titans_ts.past_effect import PastEffect, PastWindows, fit_past
-from titans_ts.scaler import Scaler
 from titans_ts.validation_gain import thin, validation_gain, window_losses
 from titans_ts.windows import Array
 
@@ -36,30 +36,19 @@ class LinearFit:
     static: Array
 
 
-def fit_covariates(
-    panel: Panel,
-    z: Sequence[Array],
-    scalers: Sequence[Scaler],
-    trained: Sequence[int],
-    padding: Sequence[int],
-    look_backs: Sequence[int],
-    prediction_length: int,
-) -> LinearFit:
+def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int]) -> LinearFit:
     """Fit on the training rows; choose on validation.
 
     Parameters
     ----------
     panel : Panel
-    z : sequence of ndarray of shape (T_n, C_n)
-        Z-scores of each series, padded in front.
-    scalers : sequence of Scaler
-    trained, padding : sequence of int
-        Training rows of each series, those of padding among them; rows of padding.
-    look_backs, prediction_length
+    in_domain : InDomain
+        Z-scores of each series, and the linear part without covariates.
+    look_backs
         As in ``choose_linear``.
     """
-    channels = Channels.join(z, trained)
-    linear, choice = choose_linear(channels, look_backs, prediction_length)
+    scalers, z, padding, trained, channels, linear, choice = in_domain
+    prediction_length = linear.prediction_length
     n_train = [rows - more for rows, more in zip(trained, padding, strict=True)]
     column = np.concatenate([np.flatnonzero(scaler.learned) for scaler in scalers])
     series = np.repeat(np.arange(len(z)), [each.shape[1] for each in z])
@@ -71,7 +60,7 @@ def fit_covariates(
     if width:
         found = estimate_future(z, known_ahead, trained, column, look_backs[-1], prediction_length)
         less = Channels.join(less_effects(z, known_ahead, found[0]), trained)
-        alternative = choose_linear(less, look_backs, prediction_length)
+        alternative = choose_linear(less, look_backs, prediction_length, choice.drifts)
         before = max(linear.context_length, alternative[0].context_length)
         origins = thin(
             channels.validation_origins(before, prediction_length),

@@ -90,6 +90,11 @@ class Covariates:
     future_gain: float = 0.0
     past_gain: float = 0.0
 
+    @property
+    def used(self) -> bool:
+        """Whether future or past ones have a part in the linear forecast."""
+        return bool(self.future_gain) or self.past_effect is not None
+
     def future_effects(self, rows: Array, channel: np.ndarray, column: np.ndarray) -> Array:
         """What each future-known covariate adds: rows ``(T, Kf)`` -> ``(T, C', Kf)``.
 

@@ -35,6 +35,13 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
         memory_carried``; ``covariates`` is None without any, else names by role, ``future_gain``
         and ``past_gain``, the share of the squared validation error that they save (0: not let in),
         and ``static_used``.
+        ``channels, series, rows_seen, last_time, context_length, logarithms, linear_part, network,
+        covariates``; ``logarithms`` is None without any, else the ``channels`` that have them
+        and ``gain``, the share of the squared validation error that they save (0: asked for);
+        ``network`` is None without one, else ``weights, training_steps, gate_fresh,
+        gate_carried, memory_carried``; ``covariates`` is None without any, else names by role,
+        ``future_gain`` and ``past_gain``, the share of the squared validation error that they save
+        (0: not let in), and ``static_used``.
     """
     residual, history = forecaster.model_.residual, forecaster.training_history_
     standing, season = forecaster._standing, None
@@ -56,10 +63,23 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
         "rows_seen": sum(stream.rows for stream in standing.streams.values()),
         "last_time": _latest(standing.ends.values()),
         "context_length": forecaster.context_length_,
+        "logarithms": _logarithm_facts(forecaster),
         "linear_part": "per channel" if standing.linear.per_channel else "shared",
         "seasonal_memory": season,
         "network": network,
         "covariates": _covariate_facts(forecaster),
+    }
+
+
+def _logarithm_facts(forecaster: TitansForecaster) -> dict[str, Any] | None:
+    """Of which channels they are learned, and what that is worth; None without any."""
+    domain = forecaster.model_.domain
+    if not domain.logarithms:
+        return None
+    labels = zip(forecaster._layout.columns, domain.columns, strict=True)
+    return {
+        "channels": [str(label) for label, log in labels if log],
+        "gain": round(domain.gain, 4),
     }
 
 
@@ -121,6 +141,10 @@ def describe_html(forecaster: TitansForecaster) -> str:
     if (season := facts["seasonal_memory"]) is not None:
         told_of = f"of {season['season']} rows, {season['gate']:.0%} of the forecast"
         learned["seasonal memory"] = told_of
+    if (logarithms := facts["logarithms"]) is not None:
+        gain = logarithms["gain"]
+        saved = f"save {gain:.1%} of the squared validation error" if gain else "asked for"
+        learned["logarithms"] = f"of {len(logarithms['channels'])} channels, {saved}"
     if network is not None:
         learned["network"] = f"{network['weights']:,} weights"
         if network["training_steps"] is not None:  # a loaded one does not tell

@@ -1,6 +1,7 @@
 """What each part of the model contributed to a point forecast, in original units.
 
-The parts are those that the forecast is a sum of:
+The parts are those that the forecast is a sum of. (Of a series learned by its logarithms they are
+factors: each is told as what it changes once those before it in this list are there.)
 
 ``level``
     The mean of the window, with future-known covariates at their means.
@@ -84,7 +85,7 @@ def explain_ahead(model: Model, linear: LinearPart, ahead: Ahead) -> Explanation
     parts = ("level", "linear", *past, *names, *season, *correction)
     values = []
     for each, known in zip(ahead.asked, ahead.future, strict=True):
-        stream, learned = each.stream, each.scaler.learned
+        stream = each.stream
         found = _linear_parts(model, linear, stream, bool(past))
         effects = model.covariates.future_effects(known, stream.channel, stream.column)
         if not model.covariates.future_gain:
@@ -96,10 +97,9 @@ def explain_ahead(model: Model, linear: LinearPart, ahead: Ahead) -> Explanation
         if correction:
             found += _correction_parts(model, stream, linear)
         z = np.stack(np.broadcast_arrays(*found), axis=-1)  # (C', P, parts)
-        units = np.zeros((z.shape[1], len(learned), len(parts)))
-        units[:, learned] = z.transpose(1, 0, 2) * each.scaler.scale[:, None]
-        # Of a constant channel there is nothing but its last value.
-        units[..., 0] += each.scaler.undo(np.zeros((1, len(stream.channel))), stream.last)
+        # Each is what it changes once those before it are there: of values that is its own size.
+        so_far = each.scaler.undo(np.moveaxis(np.cumsum(z, axis=-1), 0, -1), stream.last)
+        units = np.diff(so_far, axis=1, prepend=0.0).transpose(0, 2, 1)
         values.append(units)
     return Explanation(parts, np.stack(values), layout, ahead.ends)
 
@@ -108,7 +108,8 @@ def _linear_parts(model: Model, linear: LinearPart, stream: Stream, past: bool) 
     context = stream.context[:, -linear.context_length :]
     _, level = centre(context)
     own, covariates = model.past_parts(stream)
-    found = [level, linear.predict(context, stream.channel) - level + own]
+    to_mean = model.to_mean(stream.channel)
+    found = [level, linear.predict(context, stream.channel) - level + own + to_mean]
     return [*found, covariates] if past else found
 
 

@@ -12,15 +12,15 @@ from titans_core.fabric import check_accelerator
 from titans_core.training_config import TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.covariate_fitting import fit_covariates
+from titans_ts.domain import choose_domain
 from titans_ts.floors import detect_season
 from titans_ts.linear import LinearPart
 from titans_ts.linear_choice import LOOK_BACKS, look_backs_within, refit_linear
 from titans_ts.model import Model
 from titans_ts.recollection_fitting import fit_recollection, refit_recollection
 from titans_ts.residual import fit_residual
-from titans_ts.scaler import Scaler
 from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING, is_count
-from titans_ts.windows import Array, PatchClock
+from titans_ts.windows import PatchClock
 
 if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
@@ -59,26 +59,22 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     _check_rows(
         panel, n_train, look_backs[0] if params.context_length == "auto" else look_backs[-1], params
     )
-    scalers = []
-    for values, rows in zip(series, n_train, strict=True):
-        # Of a series too short to train on, all rows tell the scale.
-        scalers.append(Scaler.fit(values[:rows] if rows >= ahead else values))
-        scalers[-1].check(values, "y")
-    z = [
-        _pad(scaler.apply(values), look_backs[-1])
-        for scaler, values in zip(scalers, series, strict=True)
-    ]
-    padding = [len(padded) - len(values) for padded, values in zip(z, series, strict=True)]
-    trained = [rows + more for rows, more in zip(n_train, padding, strict=True)]
-    season = detect_season([values[:n] for values, n in zip(z, trained, strict=True)])
-    found = fit_covariates(panel, z, scalers, trained, padding, look_backs, ahead)
-    del z  # a long series need not be held once more while the network trains
+    domain, in_domain = choose_domain(series, n_train, look_backs, ahead, params.target_transform)
+    scalers = in_domain.scalers
+    season = 1
+    if params.use_memory:
+        parts = zip(in_domain.z, in_domain.trained, strict=True)
+        season = detect_season([z[:rows] for z, rows in parts])
+    found = fit_covariates(panel, in_domain, look_backs)
+    del in_domain  # nor is what was scaled for it held while the network trains
+    if found.covariates.used:  # they tell part of what the mean was to make up for
+        domain = replace(domain, to_mean=np.zeros((1, 1)))
     channels, linear, covariates = found.channels, found.linear, found.covariates
     rows = min(linear.context_length, NETWORK_ROWS)
     clock = PatchClock(rows, min(params.patch_length, rows))
     levels = np.asarray(params.quantile_levels, dtype=float)
     recollected = None
-    if params.use_memory and season > 1:
+    if season > 1:
         recollected = fit_recollection(channels, linear, season, found.added)
     residual, history = fit_residual(
         channels,
@@ -98,7 +94,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         if recollected is not None and residual.uses_memory:
             residual = replace(residual, recollection=refit_recollection(recollected, linear))
     del channels, found, recollected  # nor while the streams begin
-    model = Model(scalers, covariates, residual, clock, levels)
+    model = Model(scalers, covariates, residual, clock, levels, domain)
     streams = [
         model.begin(each, linear, scaler, model.channels_of(i))
         for i, (each, scaler) in enumerate(zip(panel.series, scalers, strict=True))
@@ -142,10 +138,3 @@ def _check_rows(
             f"prediction_length = {ahead}. Give more rows, shorten context_length or "
             "prediction_length, or change validation_size."
         )
-
-
-def _pad(z: Array, length: int) -> Array:
-    """A short series with missing rows in front, so that a window ends at each of its rows."""
-    if len(z) >= length:
-        return z
-    return np.concatenate([np.full((length - len(z), z.shape[1]), np.nan), z])

@@ -69,6 +69,10 @@ class TitansForecaster:
         Rows of a token of the network (at most ``context_length`` are used).
     use_memory : bool
         Keep a memory of the season along each series, and ask it as far as validation backs it.
+    target_transform : {"auto", "none", "log"}
+        Learn the series as they are, or their logarithms, which suit what grows and varies by
+        shares of its level. "auto": logarithms of channels whose training rows are positive, if
+        validation backs them. What is 0 or less later counts as a tenth of the least of them.
     use_network : bool
         False: no network; quantiles come from the errors that are left. Without the memory either
         this is the linear part alone: the floor.
@@ -132,6 +136,7 @@ class TitansForecaster:
         refit: bool = True,
         patch_length: int = 16,
         use_memory: bool = True,
+        target_transform: Literal["auto", "none", "log"] = "auto",
         use_network: bool = True,
         backbone: BackboneConfig | None = None,
         training: TrainingConfig | None = None,
@@ -152,6 +157,7 @@ class TitansForecaster:
         self.refit = refit
         self.patch_length = patch_length
         self.use_memory = use_memory
+        self.target_transform = target_transform
         self.use_network = use_network
         self.backbone = backbone
         self.training = training
@@ -258,7 +264,7 @@ class TitansForecaster:
             Not fitted; a length that is none; a context that is too short or does not fit.
         """
         ahead = self._look_ahead(prediction_length, context, future)
-        return write_point(ahead.layout, ahead.ends, ahead.in_units(lambda outlook: outlook.point))
+        return write_point(ahead.layout, ahead.ends, ahead.in_units(lambda outlook: outlook.mean))
 
     def predict_quantiles(
         self,
@@ -619,7 +625,7 @@ class TitansForecaster:
         if future is None:
             future = [np.empty((standing.linear.prediction_length, 0))] * len(asked)
         ahead = look_ahead_given(model, standing, self._layout, asked, future)
-        return ahead.in_units(lambda o: o.point), ahead.in_units(lambda o: o.quantiles)
+        return ahead.in_units(lambda o: o.mean), ahead.in_units(lambda o: o.quantiles)
 
     def _look_ahead(self, prediction_length: int | None, context: Any, future: Any) -> Ahead:
         self._check_fitted("predict")

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from titans_ts.admission import median_index
+from titans_ts.scaler import LARGEST_LOG
 from titans_ts.windows import SCALE_FLOOR, Array
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class FrozenPredictor(nn.Module):
     scale: Tensor
     weights: Tensor
     reversion: Tensor
+    drift: Tensor
+    to_mean: Tensor
+    floor: Tensor
     gate: Tensor
     shift: Tensor
     spread: Tensor
@@ -63,6 +67,10 @@ class FrozenPredictor(nn.Module):
         self.register_buffer(
             "reversion", torch.stack([torch.as_tensor(v) for v in linear.reversion])
         )
+        self.register_buffer("drift", torch.stack([torch.as_tensor(d) for d in linear.drift]))
+        self.register_buffer("to_mean", torch.as_tensor(model.domain.to_mean))
+        self.register_buffer("floor", torch.as_tensor(scaler.floor))
+        self.logarithms = bool(scaler.floor.any())
         self.register_buffer("gate", each(admission.gate[:, None]))
         self.register_buffer("shift", each(admission.shift)[..., None])
         self.register_buffer("spread", torch.as_tensor(model.residual.spread))
@@ -73,11 +81,11 @@ class FrozenPredictor(nn.Module):
         ``y`` is float64, without missing values.
         """
         batch = y.shape[0]
-        z = (y.index_select(2, self.learned) - self.level) / self.scale
+        z = (self._domain(y.index_select(2, self.learned)) - self.level) / self.scale
         z = z.transpose(1, 2)  # (B, C', L)
         level = z.mean(dim=-1, keepdim=True)
         x = (z - level)[:, :, None]  # (B, C', 1, L)
-        ahead = (x @ self.weights)[:, :, 0] + level * (1 + self.reversion)
+        ahead = (x @ self.weights)[:, :, 0] + level * (1 + self.reversion) + self.drift
         seen = z[..., -self.rows :]
         centred = seen - seen.mean(dim=-1, keepdim=True)
         scale = (centred.square().mean(dim=-1, keepdim=True) + SCALE_FLOOR**2).sqrt()
@@ -90,14 +98,27 @@ class FrozenPredictor(nn.Module):
             answer = answer.unflatten(0, (batch, z.shape[1]))  # (B, C', Q, P)
             correction = self.gate * answer[:, :, self.middle]
             levels = answer if self.learned_levels else correction[:, :, None] + levels
-        point = ahead + scale * correction
+        point = ahead + scale * correction + self.to_mean
         fan = (ahead[:, :, None] + scale[:, :, None] * (levels + self.shift)).sort(dim=2).values
-        point = point.transpose(1, 2) * self.scale + self.level  # (B, P, C')
-        fan = fan.permute(0, 3, 2, 1) * self.scale + self.level  # (B, P, Q, C')
+        point = self._units(point.transpose(1, 2) * self.scale + self.level)  # (B, P, C')
+        fan = self._units(fan.permute(0, 3, 2, 1) * self.scale + self.level)  # (B, P, Q, C')
         last = y[:, -1:]  # what a channel that was constant goes on with
         point = last.repeat(1, point.shape[1], 1).index_copy(2, self.learned, point)
         fan = last[:, :, None].repeat(1, *fan.shape[1:3], 1).index_copy(3, self.learned, fan)
         return point, fan.transpose(2, 3)
+
+    def _domain(self, y: Tensor) -> Tensor:
+        """The logarithms of channels ``(..., C')`` that are learned by them."""
+        if not self.logarithms:
+            return y
+        log = self.floor > 0
+        return torch.where(log, y.maximum(torch.where(log, self.floor, 1.0)).log(), y)
+
+    def _units(self, x: Tensor) -> Tensor:
+        """What `_domain` was given."""
+        if not self.logarithms:
+            return x
+        return torch.where(self.floor > 0, x.clamp(max=LARGEST_LOG).exp(), x)
 
 
 def export_predictor(model: Model, linear: LinearPart, batch_size: int | None) -> ExportedProgram:

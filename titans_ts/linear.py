@@ -17,7 +17,7 @@ from titans_ts.windows import Array, centre
 
 @dataclass
 class LinearPart:
-    """Forecast ``level (1 + v) + (context - level) W``, alike for all channels or one by one.
+    """Forecast ``level (1 + v) + (context - level) W + d``, alike for all channels or one by one.
 
     Parameters
     ----------
@@ -27,11 +27,14 @@ class LinearPart:
         Inverse of the penalised Gram matrix of the last r <= L rows, whose weights go on learning.
     reversion : list of ndarray of shape (P,)
         v, by how much of its level a window's forecast returns to the mean of training.
+    drift : list of ndarray of shape (P,)
+        d, what a forecast grows by whatever its window; ``learn`` leaves it as it is.
     """
 
     weights: list[Array]
     covariance: list[Array]
     reversion: list[Array]
+    drift: list[Array]
 
     @property
     def per_channel(self) -> bool:
@@ -56,7 +59,7 @@ class LinearPart:
         """
         x, level = centre(context)
         if not self.per_channel:
-            return x @ self.weights[0] + level * (1 + self.reversion[0])
+            return x @ self.weights[0] + level * (1 + self.reversion[0]) + self.drift[0]
         if channel is None:
             channel = np.arange(len(x))
         forecast = np.empty((len(x), self.prediction_length))
@@ -64,7 +67,8 @@ class LinearPart:
             rows = channel == k
             weights = self.weights[k] if k >= 0 else np.mean(self.weights, axis=0)
             reversion = self.reversion[k] if k >= 0 else np.mean(self.reversion, axis=0)
-            forecast[rows] = x[rows] @ weights + level[rows] * (1 + reversion)
+            drift = self.drift[k] if k >= 0 else np.mean(self.drift, axis=0)
+            forecast[rows] = x[rows] @ weights + level[rows] * (1 + reversion) + drift
         return forecast
 
     def learn(self, context: Array, target: Array, channel: np.ndarray) -> None:
@@ -84,15 +88,17 @@ class LinearPart:
         near = np.abs(context).max(axis=-1) < FARTHEST
         near &= ~(np.abs(target) >= FARTHEST).any(axis=-1) & ~np.isnan(target).all(axis=-1)
         if not self.per_channel:
-            self._absorb(0, x[near], (target - level * (1 + self.reversion[0]))[near])
+            rest = target - level * (1 + self.reversion[0]) - self.drift[0]
+            self._absorb(0, x[near], rest[near])
             return
         for i in np.flatnonzero(near):
             k = int(channel[i])
-            self._absorb(k, x[i, None], target[i, None] - level[i] * (1 + self.reversion[k]))
+            rest = target[i] - level[i] * (1 + self.reversion[k]) - self.drift[k]
+            self._absorb(k, x[i, None], rest[None])
 
     def copy(self) -> LinearPart:
         """An independent copy (matrices are replaced when they learn, never changed in place)."""
-        return LinearPart(list(self.weights), list(self.covariance), self.reversion)
+        return LinearPart(list(self.weights), list(self.covariance), self.reversion, self.drift)
 
     def _absorb(self, k: int, x: Array, y: Array) -> None:
         """Recursive least squares with the rows of x and y, by the Woodbury identity."""

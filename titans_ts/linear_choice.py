@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from titans_ts.channels import Channels
+from titans_ts.drift import centred_training, centred_validation, with_drift
 from titans_ts.linear import LinearPart
-from titans_ts.moments import Quadratic, training_moments, validation_moments
+from titans_ts.moments import Quadratic, validation_moments
 from titans_ts.reversion import choose_reversion, full_reversion
 from titans_ts.windows import Array
 
@@ -52,6 +53,8 @@ class LinearChoice:
         Weights of the look-backs; they sum to one.
     reversion : float
         Share of the reversion to the mean that is let in.
+    drifts : bool
+        Whether forecasts have a drift.
     """
 
     look_backs: tuple[int, ...]
@@ -59,6 +62,7 @@ class LinearChoice:
     own: Array | None
     mix: Array
     reversion: float = 0.0
+    drifts: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def look_backs_within(longest: int) -> tuple[int, ...]:
 
 
 def choose_linear(
-    channels: Channels, look_backs: Sequence[int], prediction_length: int
+    channels: Channels, look_backs: Sequence[int], prediction_length: int, drifts: bool = False
 ) -> tuple[LinearPart, LinearChoice]:
     """Fit on the training part; choose penalties and the mix of candidates on validation.
 
@@ -113,6 +117,8 @@ def choose_linear(
     look_backs : sequence of int
         Ascending. Those longer than any that takes part are dropped at the end, so that the
         context length of the answer may be shorter than the last.
+    drifts : bool
+        Whether forecasts have a drift (`drift`), as those of logarithms need.
 
     Returns
     -------
@@ -130,18 +136,21 @@ def choose_linear(
     weights = _channel_weights(channels, longest, prediction_length)
     total = np.zeros((longest + prediction_length,) * 2)
     for k in np.flatnonzero(weights).tolist():
-        total += weights[k] * validation_moments(channels, k, longest, prediction_length)[0]
+        moments = centred_validation(channels, k, longest, prediction_length, drifts)
+        total += weights[k] * moments
     error = Quadratic(total, prediction_length)
     shared = [
-        ridge.search(error) for ridge in _shared_ridges(channels, look_backs, prediction_length)
+        ridge.search(error)
+        for ridge in _shared_ridges(channels, look_backs, prediction_length, drifts)
     ]
     losses = np.array([error.of(matrix) for _, matrix in shared])
     if own is not None:
         losses[:] = 0
         for k in range(len(channels)):
-            moments, _ = validation_moments(channels, k, longest, prediction_length)
+            moments = centred_validation(channels, k, longest, prediction_length, drifts)
             error = Quadratic(moments, prediction_length)
-            for i, ridge in enumerate(_own_ridges(channels, k, look_backs, prediction_length)):
+            ridges = _own_ridges(channels, k, look_backs, prediction_length, drifts)
+            for i, ridge in enumerate(ridges):
                 own[i, k], matrix = ridge.search(error, shared[i][1])
                 losses[i] += weights[k] * error.of(matrix)
     mix = _mix(losses)
@@ -151,9 +160,11 @@ def choose_linear(
         np.array([penalty for penalty, _ in shared[:used]]),
         None if own is None else own[:used],
         mix[:used],
+        drifts=drifts,
     )
     part = _fit(channels, choice, prediction_length)
-    share, part.reversion = choose_reversion(channels, part, weights)
+    share, part.reversion = choose_reversion(channels, part, weights, drifts)
+    part = with_drift(channels, part) if drifts else part
     return part, replace(choice, reversion=share)
 
 
@@ -162,8 +173,9 @@ def refit_linear(channels: Channels, choice: LinearChoice, prediction_length: in
     whole = Channels(channels.values, channels.known, channels.starts, channels.starts[1:])
     part = _fit(whole, choice, prediction_length)
     if choice.reversion:
-        part.reversion = [choice.reversion * each for each in full_reversion(whole, part)]
-    return part
+        reversion = full_reversion(whole, part, choice.drifts)
+        part.reversion = [choice.reversion * each for each in reversion]
+    return with_drift(whole, part) if choice.drifts else part
 
 
 def _mix(losses: Array) -> Array:
@@ -179,14 +191,14 @@ def _fit(channels: Channels, choice: LinearChoice, prediction_length: int) -> Li
     adapted = slice(longest - min(longest, ADAPTED_ROWS), longest)
     matrices = 1 if choice.own is None else len(channels)
     folded = [np.zeros((longest, prediction_length)) for _ in range(matrices)]
-    ridges = _shared_ridges(channels, choice.look_backs, prediction_length)
+    ridges = _shared_ridges(channels, choice.look_backs, prediction_length, choice.drifts)
     shared = [ridge.solve(penalty) for ridge, penalty in zip(ridges, choice.shared, strict=True)]
     penalties, covariance = choice.shared, []
     for k in range(matrices):
         solved = shared
         if choice.own is not None:
             penalties = choice.own[:, k]
-            ridges = _own_ridges(channels, k, choice.look_backs, prediction_length)
+            ridges = _own_ridges(channels, k, choice.look_backs, prediction_length, choice.drifts)
             solved = [
                 ridge.solve(*toward)
                 for ridge, *toward in zip(ridges, penalties, shared, strict=True)
@@ -194,7 +206,8 @@ def _fit(channels: Channels, choice: LinearChoice, prediction_length: int) -> Li
         for share, matrix in zip(choice.mix, solved, strict=True):
             _fold(folded[k], share, matrix)
         covariance.append(_inverse(ridges[-1].gram[adapted, adapted], penalties[-1]))
-    return LinearPart(folded, covariance, [np.zeros(prediction_length)] * matrices)
+    none = [np.zeros(prediction_length)] * matrices
+    return LinearPart(folded, covariance, none, none)
 
 
 def _fold(folded: Array, weight: float, matrix: Array) -> None:
@@ -213,40 +226,40 @@ def _inverse(gram: Array, penalty: float) -> Array:
 
 
 def _own_ridges(
-    channels: Channels, k: int, look_backs: Sequence[int], prediction_length: int
+    channels: Channels, k: int, look_backs: Sequence[int], prediction_length: int, drifts: bool
 ) -> list[_Ridge]:
     """The ridge of a channel at each look-back."""
-    moments = _training_moments(channels, k, look_backs, prediction_length)
+    moments = _training_moments(channels, k, look_backs, prediction_length, drifts)
     return [_Ridge.centre(each, prediction_length) for each in moments]
 
 
 def _shared_ridges(
-    channels: Channels, look_backs: Sequence[int], prediction_length: int
+    channels: Channels, look_backs: Sequence[int], prediction_length: int, drifts: bool
 ) -> list[_Ridge]:
     """The ridge of all channels together at each look-back."""
-    totals = _training_moments(channels, 0, look_backs, prediction_length)
+    totals = _training_moments(channels, 0, look_backs, prediction_length, drifts)
     for k in range(1, len(channels)):
-        more = _training_moments(channels, k, look_backs, prediction_length)
+        more = _training_moments(channels, k, look_backs, prediction_length, drifts)
         totals = [total + each for total, each in zip(totals, more, strict=True)]
     return [_Ridge.centre(total, prediction_length) for total in totals]
 
 
 def _training_moments(
-    channels: Channels, k: int, look_backs: Sequence[int], prediction_length: int
+    channels: Channels, k: int, look_backs: Sequence[int], prediction_length: int, drifts: bool
 ) -> list[Array]:
     """Moments of a channel's training windows at each look-back.
 
     The shorter ones are part of those of the longest, but for the windows at the very start.
     """
     longest = look_backs[-1]
-    whole, _ = training_moments(channels, k, longest, prediction_length)
+    whole, _ = centred_training(channels, k, longest, prediction_length, drifts)
     rows = channels.trained[k] - channels.starts[k] - prediction_length
     found = []
     for length in look_backs:
         if rows - longest >= _NEARLY_ALL * (rows - length):
             found.append(whole[longest - length :, longest - length :])
         else:
-            found.append(training_moments(channels, k, length, prediction_length)[0])
+            found.append(centred_training(channels, k, length, prediction_length, drifts)[0])
     return found
 
 

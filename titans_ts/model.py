@@ -16,6 +16,7 @@ from titans_ts.adaptation import Stream, static_of
 from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.channels import fill_forward, last_known
 from titans_ts.covariates import Covariates
+from titans_ts.domain import Domain
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.outlook import Block, Outlook
@@ -41,6 +42,8 @@ class Model:
     clock : PatchClock
     levels : ndarray of shape (Q,)
         The quantile levels, ascending.
+    domain : Domain
+        Whether z-scores are of values or of their logarithms.
     """
 
     scalers: list[Scaler]
@@ -48,6 +51,7 @@ class Model:
     residual: Residual
     clock: PatchClock
     levels: Array
+    domain: Domain
 
     @property
     def memory_network(self) -> ForecastNetwork | None:
@@ -130,7 +134,8 @@ class Model:
                 elif len(every) > 1 and not np.array_equal(stream.channel, every):
                     errors = errors[:, stream.channel]  # else not a copy for every stream
                 blocks = [block.of(mine) for block in whole]
-                outlooks[i] = Outlook(blocks, self.levels, errors, rows)
+                to_mean = self.to_mean(stream.channel)
+                outlooks[i] = Outlook(blocks, self.levels, errors, rows, to_mean)
         return [outlook for outlook in outlooks if outlook is not None]
 
     def _look_ahead(
@@ -186,6 +191,10 @@ class Model:
             read = stream.memory and state_position(stream.memory)
             groups.setdefault((self.carries(stream, linear), read), []).append(i)
         yield from groups.values()
+
+    def to_mean(self, channel: np.ndarray) -> Array:
+        """What takes point forecasts of these channels to means, ``(K, P)`` or ``(K, 1)``."""
+        return _of_channels(self.domain.to_mean, channel)
 
     def past_parts(self, stream: Stream) -> tuple[Array, Array]:
         """What the target's own window and past covariates add to the linear part: ``(C', P)``."""

@@ -15,6 +15,7 @@ from titans_core.training_config import TrainingConfig, TrainingHistory
 from titans_ts.adaptation import Stream
 from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.covariates import covariates_from_dict, covariates_to_dict
+from titans_ts.domain import Domain
 from titans_ts.frames import Layout
 from titans_ts.linear import LinearPart
 from titans_ts.model import Model
@@ -52,6 +53,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         "levels": model.levels,
         "scalers": [vars(scaler) for scaler in model.scalers],
         "covariates": covariates_to_dict(model.covariates),
+        "domain": vars(model.domain),
         "clock": asdict(model.clock),
         "residual": {
             "spread": model.residual.spread,
@@ -127,7 +129,12 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     fresh, carried = Admission(**stored["fresh"]), Admission(**stored["carried"])
     residual = Residual(network, stored["spread"], fresh, carried, recollection)
     forecaster.model_ = Model(
-        scalers, covariates_from_dict(tree["covariates"]), residual, clock, tree["levels"]
+        scalers,
+        covariates_from_dict(tree["covariates"]),
+        residual,
+        clock,
+        tree["levels"],
+        Domain(**tree["domain"]),
     )
     forecaster.context_length_ = linear.context_length
     forecaster.n_features_in_ = len(scalers[0].learned)

@@ -78,6 +78,33 @@ def channel_moments(
     n, windows = before + after, last - first + 1
     if windows <= 0:
         return np.zeros((n, n)), 0
+    x, y, useful = _window_rows(channels, before, after, first, last)
+    if useful.sum() < windows / 2 or max(np.abs(x).max(), np.abs(y).max()) > _LARGE:
+        return _gathered(x, y, before, after, np.flatnonzero(useful)), int(useful.sum())
+    moments = np.empty((n, n))
+    moments[:before, :before] = sliding_products(x, x, before, before, windows)
+    moments[:before, before:] = sliding_products(x, y[before:], before, after, windows)
+    moments[before:, before:] = sliding_products(y[before:], y[before:], after, after, windows)
+    moments[before:, :before] = moments[:before, before:].T
+    left_out = np.flatnonzero(~useful)
+    return moments - _gathered(x, y, before, after, left_out), int(useful.sum())
+
+
+def channel_means(channels: Channels, before: int, after: int, first: int, last: int) -> Array:
+    """The mean of the windows that `channel_moments` is of, ``(before + after,)``."""
+    if last < first:
+        return np.zeros(before + after)
+    x, y, useful = _window_rows(channels, before, after, first, last)
+    weight = useful / max(useful.sum(), 1)
+    context = _correlate(x[: len(weight) + before - 1], weight)
+    return np.concatenate([context, _correlate(y[before:], weight)])
+
+
+def _window_rows(
+    channels: Channels, before: int, after: int, first: int, last: int
+) -> tuple[Array, Array, np.ndarray]:
+    """Rows of contexts and of targets, and which windows on them count."""
+    n, windows = before + after, last - first + 1
     rows = slice(first - before, last + after)
     x, known = channels.values[rows], channels.known[rows]
     y = x
@@ -91,15 +118,8 @@ def channel_moments(
     useful = _count(known, *context) >= LEAST_KNOWN * before
     useful &= _count(known, *target) >= LEAST_KNOWN * after
     useful &= (_count(far_x, *context) == 0) & (_count(far_y, *target) == 0)
-    x, y = np.where(far_x, 0.0, x), np.where(far_y, 0.0, y)  # what is left out must not overflow
-    if useful.sum() < windows / 2 or max(np.abs(x).max(), np.abs(y).max()) > _LARGE:
-        return _gathered(x, y, before, after, starts[useful]), int(useful.sum())
-    moments = np.empty((n, n))
-    moments[:before, :before] = sliding_products(x, x, before, before, windows)
-    moments[:before, before:] = sliding_products(x, y[before:], before, after, windows)
-    moments[before:, before:] = sliding_products(y[before:], y[before:], after, after, windows)
-    moments[before:, :before] = moments[:before, before:].T
-    return moments - _gathered(x, y, before, after, starts[~useful]), int(useful.sum())
+    # What is left out must not overflow.
+    return np.where(far_x, 0.0, x), np.where(far_y, 0.0, y), useful
 
 
 def _count(where: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
@@ -142,13 +162,21 @@ def validation_moments(
 
     Of one half (0 or 1) of it, if that is given.
     """
+    span = validation_span(channels, k, before, after, half)
+    moments, count = channel_moments(channels, before, after, *span)
+    return np.asarray(moments / max(count, 1)), count
+
+
+def validation_span(
+    channels: Channels, k: int, before: int, after: int, half: int | None = None
+) -> tuple[int, int]:
+    """First and last origin of the validation windows of channel k, or of one half of them."""
     first = int(max(channels.trained[k], channels.starts[k] + before))
     last = int(channels.starts[k + 1] - after)
-    if half is not None:
-        middle = (first + last) // 2
-        first, last = (first, middle) if half == 0 else (middle + 1, last)
-    moments, count = channel_moments(channels, before, after, first, last)
-    return np.asarray(moments / max(count, 1)), count
+    if half is None:
+        return first, last
+    middle = (first + last) // 2
+    return (first, middle) if half == 0 else (middle + 1, last)
 
 
 @dataclass(frozen=True)

@@ -58,17 +58,26 @@ class Outlook:
         Of the point forecast at n validation origins, in window scales, NaN where unknown.
     rows : int
         Rows that are wanted.
+    to_mean : ndarray of shape (K, P), or (K, 1)
+        From the point forecast of a logarithm, a median, to that of the mean.
     """
 
     blocks: Sequence[Block]
     levels: Array
     errors: Array
     rows: int
+    to_mean: Array
 
     @property
     def point(self) -> Array:
         """``(K, H)``."""
         return np.concatenate([block.point for block in self.blocks], axis=1)[:, : self.rows]
+
+    @property
+    def mean(self) -> Array:
+        """The point forecast for squared error, in original units ``(K, H)``."""
+        means = [block.point + self.to_mean for block in self.blocks]
+        return np.concatenate(means, axis=1)[:, : self.rows]
 
     @property
     def quantiles(self) -> Array:

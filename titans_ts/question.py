@@ -109,7 +109,7 @@ def ask_context(standing: Standing, model: Model, panel: Panel) -> list[Asked]:
             position = keys.index(each.key)
             scaler, channel = model.scalers[position], model.channels_of(position)
         else:
-            scaler = Scaler.fit(each.values)
+            scaler = model.domain.scaler(each.values)
             channel = np.full(scaler.learned.sum(), -1)
         scaler.check(each.values, "context")
         stream = model.begin(each, standing.linear, scaler, channel)

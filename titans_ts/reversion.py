@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from titans_ts.channels import Channels
+from titans_ts.drift import centred_training, centred_validation
 from titans_ts.linear import LinearPart
-from titans_ts.moments import Quadratic, training_moments, validation_moments
+from titans_ts.moments import Quadratic
 from titans_ts.windows import Array
 
 # Shares of it that are tried: all of it would trust few, long swings of the level too much.
@@ -23,7 +24,7 @@ _SHRINKAGE = 0.3
 
 
 def choose_reversion(
-    channels: Channels, part: LinearPart, weights: Array
+    channels: Channels, part: LinearPart, weights: Array, drifts: bool = False
 ) -> tuple[float, list[Array]]:
     """The share of the reversion that validation backs in both its halves, and the reversion.
 
@@ -34,14 +35,16 @@ def choose_reversion(
         Without a reversion, fitted on the training rows.
     weights : ndarray of shape (K,)
         What each channel counts.
+    drifts : bool
+        Whether the part is fitted with a drift.
     """
     before, after = part.context_length, part.prediction_length
-    whole = full_reversion(channels, part)
+    whole = full_reversion(channels, part, drifts)
     losses = np.zeros((2, 1 + len(_SHARES)))
     for k in np.flatnonzero(weights).tolist():
         i = k if part.per_channel else 0
         for half in (0, 1):
-            error = Quadratic(validation_moments(channels, k, before, after, half)[0], after)
+            error = Quadratic(centred_validation(channels, k, before, after, drifts, half), after)
             for j, share in enumerate((0.0, *_SHARES)):
                 matrix = part.weights[i] + share * whole[i] / before
                 losses[half, j] += weights[k] * error.of_map(matrix)
@@ -57,7 +60,7 @@ def choose_reversion(
     return share, [share * each for each in whole]
 
 
-def full_reversion(channels: Channels, part: LinearPart) -> list[Array]:
+def full_reversion(channels: Channels, part: LinearPart, drifts: bool = False) -> list[Array]:
     """Regression on the level of what the linear part leaves: ``(P,)`` for each of its matrices.
 
     That of a channel is shrunk toward that of all.
@@ -65,7 +68,7 @@ def full_reversion(channels: Channels, part: LinearPart) -> list[Array]:
     before, after = part.context_length, part.prediction_length
     found, power = [], []
     for k in range(len(channels)):
-        moments, count = training_moments(channels, k, before, after)
+        moments, count = centred_training(channels, k, before, after, drifts)
         level = moments[:before].mean(axis=0) / max(count, 1)  # of the level with every row
         matrix = part.weights[k if part.per_channel else 0]
         found.append(level[before:] - level[:before] @ matrix)

@@ -1,4 +1,4 @@
-"""Z-scores of one series by its training rows."""
+"""Z-scores of one series, or of its logarithms, by its training rows."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from titans_ts.windows import Array
 # Of the channel's standard deviation: what lies further out cannot be squared safely any more.
 # (What lies further out than `moments.FARTHEST` is seen, but not learned.)
 LARGEST = 1e50
+# Logarithms are taken down to this share of the smallest training value, of the median: what lies
+# below, zero and negative values among it, counts as no less.
+_FLOORS = (0.1, 1e-3)
+# A channel that stays within such a factor is much the same straight line in logarithms.
+_LEAST_RANGE = 2.0
+LARGEST_LOG = 700.0  # whose exponential is still a number
 
 
 @dataclass(frozen=True)
@@ -23,22 +29,33 @@ class Scaler:
         False for channels that were constant: they are forecast to stay at their last value, and
         nothing is learned from them. (Of an entirely constant series the first one is kept.)
     level, scale : ndarray of shape (C',)
-        Mean and standard deviation of the learned channels.
+        Mean and standard deviation of the learned channels, or of their logarithms.
+    floor : ndarray of shape (C',)
+        What a channel counts as at least, if its logarithms are learned; else 0.
     """
 
     learned: np.ndarray
     level: Array
     scale: Array
+    floor: Array
 
     @classmethod
-    def fit(cls, y: Array) -> Scaler:
+    def fit(cls, y: Array, log: np.ndarray | None = None) -> Scaler:
         """Learn from training rows ``(T, C)``, NaN where a value is missing.
+
+        ``log`` (C,) says of which channels the logarithms are taken; their values are positive.
 
         Raises
         ------
         ValueError
             A channel's values are so large that their squares overflow.
         """
+        floor = np.zeros(y.shape[1])
+        if log is not None and log.any():
+            positive = np.where(y[:, log] > 0, y[:, log], np.nan)
+            lowest, middle = np.nanmin(positive, axis=0), np.nanmedian(positive, axis=0)
+            floor[log] = np.maximum(_FLOORS[0] * lowest, _FLOORS[1] * middle)
+        y = _logarithms(y, floor)
         known = ~np.isnan(y)
         count = known.sum(axis=0)
         values = np.where(known, y, 0.0)
@@ -58,7 +75,7 @@ class Scaler:
         spread = np.where(count, highest.max(axis=0) - np.where(count, lowest.min(axis=0), 0), 0.0)
         varies = (spread > 1e-12 * largest) & (scale > 1e-150)
         learned = varies if varies.any() else np.arange(len(varies)) == 0
-        return cls(learned, level[learned], np.where(varies, scale, 1.0)[learned])
+        return cls(learned, level[learned], np.where(varies, scale, 1.0)[learned], floor[learned])
 
     def check(self, y: Array, name: str) -> None:
         """Refuse rows so far out that nothing could be computed from them any more.
@@ -79,10 +96,52 @@ class Scaler:
 
     def apply(self, y: Array) -> Array:
         """Original units to z-scores: ``(..., C) -> (..., C')``."""
-        return (y[..., self.learned] - self.level) / self.scale
+        return (_logarithms(y[..., self.learned], self.floor) - self.level) / self.scale
 
     def undo(self, z: Array, last: Array) -> Array:
         """Z-scores ``(..., C')`` to original units ``(..., C)``; ``last`` (C,) fills the others."""
         y = np.broadcast_to(last, (*z.shape[:-1], len(last))).copy()
-        y[..., self.learned] = z * self.scale + self.level
+        y[..., self.learned] = self.undo_learned(z)
         return y
+
+    def undo_learned(self, z: Array) -> Array:
+        """The same of the learned channels alone: ``(..., C') -> (..., C')``."""
+        x = np.asarray(z * self.scale + self.level)
+        if self.floor.any():
+            log = self.floor > 0
+            x[..., log] = np.exp(np.minimum(x[..., log], LARGEST_LOG))
+        return x
+
+
+def suits_log(y: Array) -> np.ndarray:
+    """Which channels of rows ``(T, C)`` are positive throughout, ``(C,)``."""
+    known = ~np.isnan(y)
+    return np.asarray(known.any(axis=0) & ((y > 0) | ~known).all(axis=0))
+
+
+def may_gain_by_log(y: Array, ahead: int) -> np.ndarray:
+    """Which of them also change by shares of their level rather than by amounts, ``(C,)``.
+
+    Told by changes over so many rows ``ahead``, normal in either domain: Box and Cox's criterion.
+    """
+    may = suits_log(y)
+    for c in np.flatnonzero(may):
+        column = y[:, c]
+        log = np.log(column)
+        amounts, shares = column[ahead:] - column[:-ahead], log[ahead:] - log[:-ahead]
+        known = ~np.isnan(amounts)
+        wide = np.nanmax(column) >= _LEAST_RANGE * np.nanmin(column)
+        may[c] = wide and known.any()
+        if may[c]:
+            level = np.exp(log[ahead:][known].mean())
+            may[c] = level * shares[known].std() < amounts[known].std()
+    return may
+
+
+def _logarithms(y: Array, floor: Array) -> Array:
+    """Rows ``(..., C)`` with the logarithms of the channels that have a floor."""
+    if not floor.any():
+        return y
+    log, y = floor > 0, y.copy()
+    y[..., log] = np.log(np.maximum(y[..., log], floor[log]))
+    return y

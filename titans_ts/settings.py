@@ -45,6 +45,10 @@ CONSTRAINTS: Constraints = {
     "refit": ("a bool", lambda v: isinstance(v, bool)),
     "patch_length": ("an int >= 1", is_count),
     "use_memory": ("a bool", lambda v: isinstance(v, bool)),
+    "target_transform": (
+        "'auto', 'none' or 'log'",
+        lambda v: isinstance(v, str) and v in {"auto", "none", "log"},
+    ),
     "use_network": ("a bool", lambda v: isinstance(v, bool)),
     "backbone": ("a BackboneConfig or None", lambda v: isinstance(v, BackboneConfig | None)),
     "training": ("a TrainingConfig or None", lambda v: isinstance(v, TrainingConfig | None)),

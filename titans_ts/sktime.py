@@ -64,6 +64,8 @@ class TitansSktimeForecaster(BaseForecaster):
         Rows of a token of the network (at most ``context_length`` are used).
     use_memory : bool
         Keep a memory of the season along each series, and ask it as far as validation backs it.
+    target_transform : {"auto", "none", "log"}
+        Learn the series as they are, or their logarithms; "auto" lets validation decide.
     use_network : bool
         False: no network; quantiles come from the errors that are left.
     backbone : BackboneConfig, optional
@@ -133,6 +135,7 @@ class TitansSktimeForecaster(BaseForecaster):
         refit: bool = True,
         patch_length: int = 16,
         use_memory: bool = True,
+        target_transform: Literal["auto", "none", "log"] = "auto",
         use_network: bool = True,
         backbone: BackboneConfig | None = None,
         training: TrainingConfig | None = None,
@@ -147,6 +150,7 @@ class TitansSktimeForecaster(BaseForecaster):
         self.refit = refit
         self.patch_length = patch_length
         self.use_memory = use_memory
+        self.target_transform = target_transform
         self.use_network = use_network
         self.backbone = backbone
         self.training = training

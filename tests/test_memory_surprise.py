@@ -27,6 +27,7 @@ def forecaster() -> TitansForecaster:
     return TitansForecaster(
         4,
         32,
+        use_memory=False,  # the network's is asked
         patch_length=8,
         backbone=BackboneConfig(memory=NeuralMemoryConfig(dim=16, chunk_size=4), num_blocks=1),
         training=TrainingConfig(max_steps=80, validate_every=40),
@@ -45,7 +46,12 @@ def test_a_patch_has_the_time_of_its_last_row_and_a_column_for_each_channel(fore
 def test_the_memory_is_surprised_by_what_it_has_not_seen() -> None:
     y = seasonal()
     forecaster = TitansForecaster(
-        4, 32, patch_length=8, training=TrainingConfig(max_steps=40), progress=False
+        4,
+        32,
+        use_memory=False,
+        patch_length=8,
+        training=TrainingConfig(max_steps=40),
+        progress=False,
     ).fit(y[:BREAK])
     surprise = forecaster.memory_surprise(y)
     turn = (BREAK - 32) // 8
@@ -57,7 +63,12 @@ def test_the_memory_is_surprised_by_what_it_has_not_seen() -> None:
 def test_of_a_panel_a_column_has_the_key_of_its_series(forecaster) -> None:
     y = seasonal()["steady"].to_numpy()
     panel = TitansForecaster(
-        4, 32, backbone=forecaster.backbone, training=TrainingConfig(max_steps=2), progress=False
+        4,
+        32,
+        use_memory=False,
+        backbone=forecaster.backbone,
+        training=TrainingConfig(max_steps=2),
+        progress=False,
     ).fit([y, y[:300]])
     surprise = panel.memory_surprise([y, y[:300]])
     assert surprise.columns.tolist() == [(0, 0), (1, 0)]
@@ -66,6 +77,25 @@ def test_of_a_panel_a_column_has_the_key_of_its_series(forecaster) -> None:
 
 def test_without_a_memory_there_is_no_surprise() -> None:
     y = seasonal()
-    linear = TitansForecaster(4, 32, use_network=False).fit(y)
-    with pytest.raises(ValueError, match="no memory to be surprised; fit with use_network=True"):
+    linear = TitansForecaster(4, 32, use_memory=False, use_network=False).fit(y)
+    with pytest.raises(ValueError, match="no memory to be surprised"):
         linear.memory_surprise(y)
+
+
+def test_the_seasonal_memory_is_surprised_where_the_season_turns() -> None:
+    t, noise = np.arange(1200), np.random.default_rng(0).normal(scale=0.1, size=(1200, 2))
+    day, turned = np.sin(2 * np.pi * t / 24), np.sin(2 * np.pi * (t + 9) / 24)
+    y = pd.DataFrame(
+        {"turned": np.where(t < 1000, day, turned), "steady": day}, pd.RangeIndex(1200)
+    )
+    y += noise
+    forecaster = TitansForecaster(6, 8, use_network=False).fit(y[:900])
+    surprise = forecaster.memory_surprise(y)
+    assert surprise.index.equals(y.index)  # a token is a row here
+    early, late = surprise[500:1000].mean(), surprise[1000:1024].mean()
+    assert late["turned"] > 5 * early["turned"]
+    assert late["steady"] < 1.5 * early["steady"]
+    assert surprise.loc[:23].min().min() >= 0
+    holes = y.copy()
+    holes.iloc[700, 0] = np.nan
+    assert forecaster.memory_surprise(holes)["turned"].isna().sum() == 1

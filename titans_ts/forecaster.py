@@ -519,7 +519,8 @@ class TitansForecaster:
     def memory_surprise(self, y: Any) -> pd.DataFrame:
         """How surprised the memory is by each patch of y, which it reads from the start.
 
-        Surprise is the size of the gradient of the memory's error, its momentary learning signal.
+        Surprise is the size of the gradient of the memory's error, its momentary learning signal:
+        of the seasonal memory where validation took it up, else of the network's.
         It falls as the memory learns a series, and does not, or rises, where the series turns into
         another: compare channels. ``plots_surprise.plot_surprise`` draws it.
 

@@ -123,18 +123,34 @@ class SeasonalMemory:
 
         And how often each slot was written.
         """
+        total, count = self._tokens(rows, known)
+        found = np.full((len(total) + 1, len(RATES), self.slots), np.nan)
+        writes = np.zeros(self.slots, dtype=int)
+        for q in range(len(total)):
+            held, writes = _step(found[q].T, writes, total[q], count[q], self.patch)
+            found[q + 1] = held.T
+        return found, writes
+
+    def surprises(self, rows: Array, known: np.ndarray) -> Array:
+        """How far each patch of a channel ``(T,)`` was from what was held, mean over the heads.
+
+        NaN where too little of the patch is known.
+        """
+        total, count = self._tokens(rows, known)
+        held = np.nan_to_num(self.histories(rows, known)[0][:-1])  # (Q, heads, slots)
+        token = total / count.clip(1)
+        size = np.abs(np.clip(token[:, None] - held, -HUBER_DELTA, HUBER_DELTA)).mean(axis=1)
+        found = np.where(count >= LEAST_KNOWN * self.patch, size, np.nan)
+        return found.reshape(-1)[: len(rows) // self.patch]
+
+    def _tokens(self, rows: Array, known: np.ndarray) -> tuple[Array, np.ndarray]:
+        """Sum and number of the known rows of each patch, ``(seasons, slots)``."""
         seasons = -(-len(rows) // self.season)
         shape = (seasons, self.slots, self.patch)
         gap = seasons * self.season - len(rows)
         tokens = np.concatenate([np.where(known, rows, 0.0), np.zeros(gap)]).reshape(shape)
         count = np.concatenate([known, np.zeros(gap, dtype=bool)]).reshape(shape).sum(axis=-1)
-        total = np.cumsum(tokens, axis=-1)[..., -1]  # added up one by one, as a stream does
-        found = np.full((seasons + 1, len(RATES), self.slots), np.nan)
-        writes = np.zeros(self.slots, dtype=int)
-        for q in range(seasons):
-            held, writes = _step(found[q].T, writes, total[q], count[q], self.patch)
-            found[q + 1] = held.T
-        return found, writes
+        return np.cumsum(tokens, axis=-1)[..., -1], count  # one by one, as a stream adds up
 
     def _pool(self, profile: Array) -> Array:
         """Means of neighbouring slots: ``(N, heads, slots) -> (N, R)``."""

@@ -134,6 +134,8 @@ def test_info_tells_what_the_model_is(files, fitted):
         "rows_seen": SEEN,
         "last_time": "2015-10-31T00:00:00",
         "context_length": 24,
+        "logarithms": None,
+        "seasonal_memory": None,
         "linear_part": "per channel" if fitted._standing.linear.per_channel else "shared",
         "network": None,
         "covariates": None,

@@ -90,7 +90,7 @@ def explain_ahead(model: Model, linear: LinearPart, ahead: Ahead) -> Explanation
         effects = model.covariates.future_effects(known, stream.channel, stream.column)
         if not model.covariates.future_gain:
             effects = np.zeros_like(effects)
-        modelled = np.sum(np.broadcast_arrays(*found), axis=0)
+        modelled = np.sum(np.broadcast_arrays(*found), axis=0) - model.to_mean(stream.channel)
         found += list(effects.transpose(2, 1, 0))
         if season:
             found.append(_season_part(model, stream, linear, modelled))

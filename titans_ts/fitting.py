@@ -73,9 +73,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     rows = min(linear.context_length, NETWORK_ROWS)
     clock = PatchClock(rows, min(params.patch_length, rows))
     levels = np.asarray(params.quantile_levels, dtype=float)
-    recollected = None
-    if season > 1:
-        recollected = fit_recollection(channels, linear, season, found.added)
+    recollected = fit_recollection(channels, linear, season, found.added)
     residual, history = fit_residual(
         channels,
         linear,

@@ -18,6 +18,8 @@ from titans_ts.seasonal_memory import SeasonalMemory, SeasonReads
 from titans_ts.validation_gain import thin, validation_gain
 from titans_ts.windows import Array
 
+_LEAST_SEASONS = 8  # of training rows, for a season to be more than chance
+_MOST_SLOTS = 400  # of a season that does not divide into patches
 _MOST_WINDOWS = 40_000  # of a channel that teach or judge
 _ALL_WINDOWS = 400_000  # of all channels together
 _AT_ONCE = 4096
@@ -72,11 +74,14 @@ def fit_recollection(
     linear : LinearPart
         As fitted on the training rows.
     season : int
-        Rows of a season.
+        Rows of a season; 1 if there is none.
     added : callable, optional
         What is added to the linear forecast at origins ``(n,)``: ``(n, P)``.
     """
     memory = SeasonalMemory(season)
+    trained = (channels.trained - channels.starts[:-1]).max()
+    if season < 2 or memory.slots > _MOST_SLOTS or trained < _LEAST_SEASONS * season:
+        return None
     before, after = rows_before(memory, linear.context_length), linear.prediction_length
     train = _enough(channels, channels.training_origins(linear.context_length, after), before)
     held_out = _enough(channels, channels.validation_origins(linear.context_length, after), before)

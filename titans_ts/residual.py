@@ -79,7 +79,7 @@ class ResidualWindows:
         before, after = self.context_length, self.prediction_length
         return self.channels.training_origins(before, after, self.rows_before(history))
 
-    def sample(self, origins: np.ndarray, history: int, *, recollect: bool = True) -> Batch:
+    def sample(self, origins: np.ndarray, history: int, *, recollect: bool = False) -> Batch:
         """The windows that end at these origins, with what the seasonal memory adds or without."""
         channel = self.channels.of(origins)
         raw, target = self.channels.windows(origins, self.context_length, self.prediction_length)
@@ -148,7 +148,8 @@ def fit_residual(
     static : ndarray of shape (K, Ks), optional
         Static covariates of the channels.
     recollected : Recollected, optional
-        What the seasonal memory adds in a stream: the network is trained on what that leaves.
+        What the seasonal memory adds in a stream. The network is trained without: what it learns
+        serves both, and each has gates of its own.
     callbacks : sequence of callable, optional
         Told of both trainings, the network's and the memory's.
 

@@ -79,7 +79,7 @@ class TitansForecaster:
     backbone : BackboneConfig, optional
         The network's backbone; None takes one block of width 32.
     training : TrainingConfig, optional
-        How the network is trained; None takes at most 300 steps, with early stopping. Its ``seed``
+        How the network is trained; None takes at most 800 steps, with early stopping. Its ``seed``
         gives way to ``random_state``.
     time_column : str, optional
         Time column of a table; None finds it. (Wide pandas tables have the times in the index.)

@@ -16,7 +16,7 @@ import numpy as np
 from titans_ts.channels import Channels
 from titans_ts.linear import LinearPart
 from titans_ts.moments import FARTHEST
-from titans_ts.validation_gain import thin, validation_gain
+from titans_ts.validation_gain import mean_squares, thin, validation_gain
 from titans_ts.windows import Array, sliding_windows
 
 MOST_ROWS = 512  # of a window of past covariates
@@ -111,11 +111,13 @@ def fit_past(
         gain = 0.0
         for tried in _ridges(x[mine], error[mine]):
             extra = x_held[judged] @ tried
-            without, with_it = (_loss(error_held[judged] - add) for add in (0.0, extra))
+            without, with_it = (mean_squares(error_held[judged] - add) for add in (0.0, extra))
             better = validation_gain(channels, held_out[judged], without, with_it)
             if better > gain:
                 gain, weights[c], added[judged] = better, tried, extra
-    gain = validation_gain(channels, held_out, _loss(error_held), _loss(error_held - added))
+    gain = validation_gain(
+        channels, held_out, mean_squares(error_held), mean_squares(error_held - added)
+    )
     if not gain:
         return None, 0.0
     m = x.shape[1] // width
@@ -163,13 +165,6 @@ def _ridges(x: Array, error: Array) -> list[Array]:
         np.asarray(np.linalg.solve(gram + np.diag(penalty * own + floor), cross))
         for penalty in _PENALTIES
     ]
-
-
-def _loss(error: Array) -> Array:
-    known = ~np.isnan(error)
-    return np.asarray(
-        np.square(np.where(known, error, 0.0)).sum(axis=1) / known.sum(axis=1).clip(1)
-    )
 
 
 def _apply(x: Array, weights: Array, column: np.ndarray) -> Array:

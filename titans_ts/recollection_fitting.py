@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ from titans_ts.linear_choice import MOST_OWN_MATRICES, PENALTY_GRID
 from titans_ts.moments import FARTHEST
 from titans_ts.recollection import WINDOW_ROWS, Recollection, features, rows_before
 from titans_ts.seasonal_memory import SeasonalMemory, SeasonReads
-from titans_ts.validation_gain import thin, validation_gain
+from titans_ts.validation_gain import mean_squares, thin, validation_gain
 from titans_ts.windows import Array
 
 _LEAST_SEASONS = 8  # of training rows, for a season to be more than chance
@@ -54,6 +54,10 @@ class _Moments:
     power: float
     windows: int
 
+    def times(self, factor: float) -> _Moments:
+        """Every window counting so much."""
+        return _Moments(factor * self.gram, factor * self.cross, factor * self.power, self.windows)
+
     def error(self, weights: Array) -> float:
         """Mean squared error of weights ``(F, P)``, up to what does not depend on them."""
         found = np.sum((self.gram @ weights - 2 * self.cross) * weights) + self.power
@@ -89,15 +93,13 @@ def fit_recollection(
     if len(train) < rows + memory.reads or not len(held_out):
         return None
     reads = SeasonReads(memory, channels)
-    taught = [_moments(reads, linear, rows, mine) for mine in _by_channel(channels, train)]
-    judged = [_moments(reads, linear, rows, mine) for mine in _by_channel(channels, held_out)]
-    none = np.zeros_like(taught[0].cross)
-    weigh = [1 / max(each.error(none), 1.0) if each.windows else 0.0 for each in judged]
-    everyone = range(len(channels))
-    penalties = [_search(_sum(taught), judged, weigh, none)]
-    shared = _solve(_sum(taught), penalties[0], none)
-    if 1 < len(channels) <= MOST_OWN_MATRICES:
-        penalties += [_search(taught[k], [judged[k]], [1.0], shared) for k in everyone]
+    own = 1 < len(channels) <= MOST_OWN_MATRICES
+    taught = _all_moments(reads, linear, rows, train, own=own)
+    judged = _all_moments(reads, linear, rows, held_out, own=own, weigh=True)
+    penalties = [_search(_sum(taught), _sum(judged), 0.0)]
+    if own:
+        shared = _solve(_sum(taught), penalties[0], 0.0)
+        penalties += [_search(*each, shared) for each in zip(taught, judged, strict=True)]
     weights = _weights(taught, np.array(penalties))
     found = Recollection(memory, weights, np.ones(1), np.array(penalties), rows)
     return _admit(found, reads, linear, held_out, added)
@@ -109,8 +111,10 @@ def refit_recollection(found: Recollected, linear: LinearPart) -> Recollection:
     whole = Channels(channels.values, channels.known, channels.starts, channels.starts[1:])
     before = rows_before(recollection.memory, linear.context_length)
     origins = whole.training_origins(linear.context_length, linear.prediction_length)
-    groups = _by_channel(whole, _enough(whole, origins, before))
-    taught = [_moments(found.reads, linear, recollection.rows, mine) for mine in groups]
+    own = len(recollection.penalties) > 1
+    taught = _all_moments(
+        found.reads, linear, recollection.rows, _enough(whole, origins, before), own=own
+    )
     return replace(recollection, weights=_weights(taught, recollection.penalties))
 
 
@@ -142,7 +146,7 @@ def _admit(
     gate = least_squares_gate(error, correction, groups, late, windows, prior=0.5)
     admitted = replace(found, gate=gate)
     rest = target - admitted.correct(ahead, context, reads.at(origins), channel)
-    if not validation_gain(channels, origins, _loss(error), _loss(rest)):
+    if not validation_gain(channels, origins, mean_squares(error), mean_squares(rest)):
         return None
     return Recollected(admitted, reads)
 
@@ -156,6 +160,22 @@ def _by_channel(channels: Channels, origins: np.ndarray) -> list[np.ndarray]:
     most = min(_MOST_WINDOWS, max(_ALL_WINDOWS // len(channels), 1))
     edges = np.searchsorted(origins, channels.starts)
     return [thin(origins[a:b], most) for a, b in pairwise(edges)]
+
+
+def _all_moments(
+    reads: SeasonReads,
+    linear: LinearPart,
+    rows: int,
+    origins: np.ndarray,
+    *,
+    own: bool,
+    weigh: bool = False,
+) -> list[_Moments]:
+    """Of each channel, or of all together; weighed, so that none that breaks out decides alone."""
+    found = (_moments(reads, linear, rows, mine) for mine in _by_channel(reads.channels, origins))
+    if weigh:
+        found = (each.times(1 / max(each.error(np.zeros_like(each.cross)), 1.0)) for each in found)
+    return list(found) if own else [_sum(found)]
 
 
 def _moments(reads: SeasonReads, linear: LinearPart, rows: int, origins: np.ndarray) -> _Moments:
@@ -182,45 +202,37 @@ def _moments(reads: SeasonReads, linear: LinearPart, rows: int, origins: np.ndar
     return total
 
 
-def _sum(moments: list[_Moments]) -> _Moments:
-    return _Moments(
-        np.sum([each.gram for each in moments], axis=0),
-        np.sum([each.cross for each in moments], axis=0),
-        sum(each.power for each in moments),
-        sum(each.windows for each in moments),
-    )
+def _sum(moments: Iterable[_Moments]) -> _Moments:
+    rest = iter(moments)
+    total = next(rest).times(1.0)
+    for each in rest:
+        total.gram += each.gram
+        total.cross += each.cross
+        total.power += each.power
+        total.windows += each.windows
+    return total
 
 
-def _solve(moments: _Moments, penalty: float, toward: Array) -> Array:
+def _solve(moments: _Moments, penalty: float, toward: Array | float) -> Array:
     """``argmin |Y - X W|^2 + penalty |W - toward|^2``, the penalty in mean eigenvalues."""
-    own = np.trace(moments.gram) / len(moments.gram)
-    if not own > 0:
-        return toward
-    gram = moments.gram + penalty * own * np.eye(len(moments.gram))
-    return np.asarray(toward + np.linalg.solve(gram, moments.cross - moments.gram @ toward))
+    start = np.broadcast_to(np.asarray(toward, dtype=float), moments.cross.shape)
+    unit = np.trace(moments.gram) / len(moments.gram)
+    if not unit > 0:
+        return start
+    gram = moments.gram + penalty * unit * np.eye(len(moments.gram))
+    return np.asarray(start + np.linalg.solve(gram, moments.cross - moments.gram @ start))
 
 
-def _search(taught: _Moments, judged: list[_Moments], weigh: list[float], toward: Array) -> float:
+def _search(taught: _Moments, judged: _Moments, toward: Array | float) -> float:
     """The penalty of least validation error."""
-    tried = {penalty: _solve(taught, penalty, toward) for penalty in PENALTY_GRID}
-    losses = {
-        penalty: sum(w * each.error(weights) for w, each in zip(weigh, judged, strict=True))
-        for penalty, weights in tried.items()
-    }
+    losses = {p: judged.error(_solve(taught, p, toward)) for p in PENALTY_GRID}
     return min(losses, key=losses.__getitem__)
 
 
 def _weights(taught: list[_Moments], penalties: Array) -> Array:
     """Shared ``(1, F, P)``, or of each channel ``(K, F, P)``."""
-    shared = _solve(_sum(taught), penalties[0], np.zeros_like(taught[0].cross))
+    shared = _solve(_sum(taught), penalties[0], 0.0)
     if len(penalties) == 1:
         return shared[None]
     own = zip(taught, penalties[1:], strict=True)
     return np.stack([_solve(moments, penalty, shared) for moments, penalty in own])
-
-
-def _loss(error: Array) -> Array:
-    known = ~np.isnan(error)
-    return np.asarray(
-        np.square(np.where(known, error, 0.0)).sum(axis=1) / known.sum(axis=1).clip(1)
-    )

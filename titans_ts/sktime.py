@@ -71,7 +71,7 @@ class TitansSktimeForecaster(BaseForecaster):
     backbone : BackboneConfig, optional
         The network's backbone; None takes one block of width 32.
     training : TrainingConfig, optional
-        How the network is trained; None takes at most 300 steps, with early stopping.
+        How the network is trained; None takes at most 800 steps, with early stopping.
     random_state : int
         Seed of weights and batches. The same seed gives the same model on the same machine.
     progress : bool

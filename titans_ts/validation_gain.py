@@ -43,7 +43,11 @@ def window_losses(
 ) -> Array:
     """Mean squared error of each window's linear forecast, with something added to it."""
     context, target = channels.windows(origins, linear.context_length, linear.prediction_length)
-    error = target - linear.predict(context, channels.of(origins)) - added
+    return mean_squares(target - linear.predict(context, channels.of(origins)) - added)
+
+
+def mean_squares(error: Array) -> Array:
+    """Of each window ``(n, P)``, over what is not NaN."""
     known = ~np.isnan(error)
     return np.asarray(
         np.square(np.where(known, error, 0.0)).sum(axis=1) / known.sum(axis=1).clip(1)

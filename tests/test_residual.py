@@ -19,12 +19,9 @@ from titans_ts.channels import Channels
 from titans_ts.linear import LinearPart
 from titans_ts.linear_choice import LinearChoice, refit_linear
 from titans_ts.network import ForecastNetwork
-from titans_ts.residual import (
-    ResidualWindows,
-    _error_spread,
-    _validation_groups,
-    forecast_validation,
-)
+from titans_ts.residual import _error_spread
+from titans_ts.residual_windows import ResidualWindows
+from titans_ts.validation_walk import forecast_validation, validation_groups
 from titans_ts.windows import SCALE_FLOOR, PatchClock, normalise, patches_ending
 
 LEVELS = np.array([0.1, 0.25, 0.5, 0.75, 0.9])
@@ -198,7 +195,7 @@ def test_groups_of_validation_hold_the_channels_that_begin_and_end_together() ->
     wide, alone = walk(120), walk(90)[:, :1]
     channels = Channels.join([wide, alone, wide], [80, 60, 80])
     data = ResidualWindows(channels, ridge(wide), CLOCK)
-    groups = _validation_groups(data, 5 * P)
+    groups = validation_groups(data, 5 * P)
     assert [origins.shape for origins in groups] == [(27, 1), (37, 4)]
     local = groups[1] - channels.starts[[0, 1, 3, 4]]
     np.testing.assert_array_equal(local, np.tile(np.arange(80, 117)[:, None], 4))

@@ -19,8 +19,8 @@ from titans_core import BackboneState
 from titans_ts.channels import LEAST_KNOWN, fill_forward
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
-from titans_ts.residual import remember
 from titans_ts.seasonal_memory import Profile, SeasonalMemory
+from titans_ts.validation_walk import remember
 from titans_ts.windows import PATCHES_AT_ONCE, Array, PatchClock, patches_ending
 
 

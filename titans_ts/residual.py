@@ -1,119 +1,34 @@
-"""Fit the network on what the linear part leaves; forecast the validation part with it.
-
-Origin t means: rows before t are known, rows t, t+1, ... are forecast. A window ends at its
-origin; the memory holds the patches that end at or before the window's first row.
-"""
+"""Fit the network on what the linear part leaves; admit what validation backs of it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from titans_core import BackboneConfig, BackboneState, map_state
+from titans_core import BackboneConfig
 from titans_core.training import TrainingCallback, TrainingConfig, TrainingHistory, fit_network
-from titans_ts.admission import Admission, Forecasts, Residual, admit, better, median_index
-from titans_ts.channels import LEAST_KNOWN, Channels
+from titans_ts.admission import Admission, Residual, admit, better, median_index
+from titans_ts.channels import Channels
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.recollection_fitting import Recollected
-from titans_ts.windows import PATCHES_AT_ONCE, Array, PatchClock, normalise, patches_ending
+from titans_ts.residual_windows import Batch, ResidualWindows
+from titans_ts.validation_gain import thin
+from titans_ts.validation_walk import forecast_validation, validation_groups
+from titans_ts.windows import Array, PatchClock
 
 # Patches before the window that training reads into the memory: as far as gradients reach back.
 _HISTORY_PATCHES = 16
 _BATCH_WINDOWS, _MEMORY_WINDOWS = 256, 64  # of a training step, without the memory and with it
 _MEMORY_SHARE = 0.125  # of the training steps that are taken again with the memory
-_ADMISSION_VALUES = 10_000_000  # numbers that validation may hold at a time
 _SCORED_WINDOWS = 512  # validation windows that choose the training step
-_MOST_GROUPS, _MOST_CHANNELS = 32, 256  # of a panel that validation forecasts
-
-
-class Batch(NamedTuple):
-    """Windows for the network: contexts ``(n, N)``, linear errors ``(n, P)``, scales ``(n, 1)``.
-
-    And the patches before them ``(n, h, p)`` with which of them are known ``(n, h)``, and the
-    channels ``(n,)``. Errors are NaN where the target is missing.
-    """
-
-    context: Tensor
-    error: Tensor
-    scale: Tensor
-    past: Tensor
-    past_known: Tensor
-    channel: Tensor
-
-
-class ResidualWindows:
-    """Windows, patches and linear errors of channels, by origin, for the network."""
-
-    def __init__(
-        self,
-        channels: Channels,
-        linear: LinearPart,
-        clock: PatchClock,
-        added: Callable[[np.ndarray], Array] | None = None,
-        recollected: Recollected | None = None,
-    ) -> None:
-        self.channels, self.linear, self.clock = channels, linear, clock
-        self._added, self._recollected = added, recollected
-        self.context_length, self.prediction_length = (
-            linear.context_length,
-            linear.prediction_length,
-        )
-
-    def rows_before(self, history: int) -> int:
-        """Rows that a window with so many whole patches before it needs, all normalisable."""
-        if history == 0:
-            return self.context_length
-        patches = 2 * self.clock.context_length + (history - 1) * self.clock.patch_length
-        return max(self.context_length, patches)
-
-    def training_origins(self, history: int) -> np.ndarray:
-        """Origins that can teach with so many patches before the window."""
-        before, after = self.context_length, self.prediction_length
-        return self.channels.training_origins(before, after, self.rows_before(history))
-
-    def sample(self, origins: np.ndarray, history: int, *, recollect: bool = False) -> Batch:
-        """The windows that end at these origins, with what the seasonal memory adds or without."""
-        channel = self.channels.of(origins)
-        raw, target = self.channels.windows(origins, self.context_length, self.prediction_length)
-        context, scale = normalise(raw[:, -self.clock.context_length :])
-        ahead = self.linear.predict(raw, channel)
-        if self._added is not None:
-            ahead += self._added(origins)
-        if recollect and self._recollected is not None:
-            ahead = self._recollected.correct(ahead, raw, origins)
-        error = target - ahead
-        steps = np.arange(history - 1, -1, -1) * self.clock.patch_length
-        ends = (origins - self.clock.context_length)[:, None] - steps
-        past = patches_ending(self.channels.values, ends, self.clock)
-        return Batch(
-            context=torch.from_numpy(context).float(),
-            error=torch.from_numpy(error).float(),
-            scale=torch.from_numpy(scale).float(),
-            past=torch.from_numpy(past).float(),
-            past_known=torch.from_numpy(self.patch_known(ends)),
-            channel=torch.from_numpy(channel),
-        )
-
-    def useful(self, origins: np.ndarray) -> np.ndarray:
-        """Which windows are known enough to be scored."""
-        before, after = self.context_length, self.prediction_length
-        context = self.channels.known_between(origins - before, origins)
-        target = self.channels.known_between(origins, origins + after)
-        return np.asarray((context >= LEAST_KNOWN * before) & (target >= LEAST_KNOWN * after))
-
-    def patch_known(self, ends: np.ndarray) -> np.ndarray:
-        """Which patches are known enough to be written."""
-        length = self.clock.patch_length
-        known = self.channels.known_between(ends - length, ends)
-        return np.asarray(known >= LEAST_KNOWN * length)
 
 
 def fit_residual(
@@ -159,7 +74,7 @@ def fit_residual(
     """
     data = ResidualWindows(channels, linear, clock, added, recollected)
     spread = _error_spread(data, levels)
-    groups = _validation_groups(data, spread.size)
+    groups = validation_groups(data, spread.size)
     network = history = None
     if backbone is not None:
         with torch.random.fork_rng(devices=[]):
@@ -202,7 +117,7 @@ def fit_residual(
 
 def _error_spread(data: ResidualWindows, levels: Array) -> Array:
     """Quantiles of the linear part's training errors, in window scales, less their median."""
-    batch = data.sample(_thin(data.training_origins(0), 4096), 0)
+    batch = data.sample(thin(data.training_origins(0), 4096), 0)
     scaled = (batch.error / batch.scale).double().numpy()
     spread = np.nanquantile(scaled, levels, axis=0)
     return np.asarray(spread - spread[median_index(levels)])
@@ -250,7 +165,7 @@ def _train(
 
     rows = held_out_origins - data.channels.starts[data.channels.of(held_out_origins)]
     held_out = [
-        data.sample(_thin(held_out_origins[rows >= data.rows_before(past)], _SCORED_WINDOWS), past)
+        data.sample(thin(held_out_origins[rows >= data.rows_before(past)], _SCORED_WINDOWS), past)
         for past in sorted({0, history})
     ]
 
@@ -275,116 +190,3 @@ def _train(
 
 def _known_mean(loss: Tensor) -> Tensor:
     return loss.nansum() / (~loss.isnan()).sum()
-
-
-def _thin(origins: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of them, evenly spread."""
-    chosen = np.linspace(0, len(origins) - 1, min(len(origins), most)).astype(int)
-    return origins[chosen]
-
-
-def _validation_groups(data: ResidualWindows, answers: int) -> list[np.ndarray]:
-    """Validation origins ``(n, c)`` by groups of channels that begin and end together.
-
-    A wide table is one group, and a row of the array one time of it. Of a panel some groups, and
-    some channels of each, stand for all; where memory would not do, origins are thinned.
-    """
-    channels, before, after = data.channels, data.context_length, data.prediction_length
-    spans = np.stack([np.diff(channels.starts), channels.trained - channels.starts[:-1]])
-    _, kind_of = np.unique(spans, axis=1, return_inverse=True)
-    useful = channels.validation_origins(before, after)
-    useful_of = channels.of(useful)
-    groups = []
-    for kind in np.unique(kind_of.reshape(-1)[useful_of]):
-        members = _thin(np.flatnonzero(kind_of.reshape(-1) == kind), _MOST_CHANNELS)
-        mine = np.isin(useful_of, members)
-        local = np.unique(useful[mine] - channels.starts[useful_of[mine]])
-        affordable = max(16, _ADMISSION_VALUES // (answers * len(members)))
-        if len(local):
-            groups.append(_thin(local, affordable)[:, None] + channels.starts[members])
-    return [groups[i] for i in _thin(np.arange(len(groups)), _MOST_GROUPS)]
-
-
-def forecast_validation(
-    network: ForecastNetwork | None,
-    data: ResidualWindows,
-    groups: list[np.ndarray],
-    *,
-    ask_memory: bool,
-    carry: bool,
-) -> Forecasts:
-    """Forecast at the origins of all groups, with memories carried from their start or without.
-
-    Nothing at an origin depends on rows after it. Errors of windows not known enough are NaN.
-    """
-    joined = [
-        np.concatenate(parts)
-        for group in groups
-        for parts in zip(*_walk(network, data, group, ask_memory, carry), strict=True)
-    ]
-    fields = 4 if network is not None else 3
-    error, scale, channel, *answer = (np.concatenate(joined[i::fields]) for i in range(fields))
-    late = [np.repeat(np.arange(len(g)) >= len(g) / 2, g.shape[1]) for g in groups]
-    windows = max(g[-1, 0] - g[0, 0] + 1 for g in groups) / data.prediction_length
-    return Forecasts(
-        error, scale, channel, np.concatenate(late), windows, answer[0] if answer else None
-    )
-
-
-def _walk(
-    network: ForecastNetwork | None,
-    data: ResidualWindows,
-    group: np.ndarray,
-    ask_memory: bool,
-    carry: bool,
-) -> Iterator[tuple[Array, ...]]:
-    """Go through the origins of a group in time order, with a memory or without."""
-    memory = network if carry and ask_memory else None
-    clock, starts = data.clock, data.channels.starts[data.channels.of(group[0])]
-    local = group[:, 0] - starts[0]
-    due = clock.due(local) if memory is not None else np.zeros(len(local), dtype=int)
-    channel = data.channels.of(group[0])
-    state, written = None, clock.first
-    for block in np.split(np.arange(len(local)), np.flatnonzero(np.diff(due)) + 1):
-        if memory is not None and due[block[0]] > written:
-            for first in range(written, due[block[0]], PATCHES_AT_ONCE):
-                last = min(first + PATCHES_AT_ONCE, due[block[0]])
-                ends = starts[:, None] + clock.end(np.arange(first, last))
-                patches = [patches_ending(data.channels.values, each, clock) for each in ends]
-                known = data.patch_known(ends)
-                state = remember(memory, np.stack(patches), known, channel, state)
-            written = due[block[0]]
-        for rows in np.array_split(block, -(-len(block) * len(channel) // _BATCH_WINDOWS)):
-            batch = data.sample(group[rows].reshape(-1), 0, recollect=carry)
-            error = np.where(data.useful(group[rows].reshape(-1))[:, None], batch.error, np.nan)
-            answer = [error, batch.scale.numpy(), batch.channel.numpy()]
-            if network is not None:
-                with torch.no_grad():
-                    tiled = None if state is None else tile_state(state, len(rows))
-                    said = network(batch.context, batch.channel, tiled, ask_memory=ask_memory)
-                    answer.append(said.numpy())
-            yield tuple(answer)
-
-
-def remember(
-    network: ForecastNetwork,
-    patches: Array,
-    known: np.ndarray,
-    channel: np.ndarray,
-    state: BackboneState | None,
-    static: Tensor | None = None,
-) -> BackboneState:
-    """Write patches ``(C, n, p)``, one stream per channel, where they are known; no gradients."""
-    with torch.no_grad():
-        return network.remember(
-            torch.from_numpy(patches).float(),
-            torch.from_numpy(channel),
-            state,
-            torch.from_numpy(known),
-            static,
-        )
-
-
-def tile_state(state: BackboneState, n: int) -> BackboneState:
-    """The state of C streams for n windows of each: ``C -> n C``, channels fastest."""
-    return map_state(lambda x: x.repeat(n, *[1] * (x.ndim - 1)), state)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from titans_core import BackboneConfig, NeuralMemoryConfig
-from titans_ts import residual
+from titans_ts import validation_walk
 from titans_ts.adaptation import Stream
 from titans_ts.admission import Forecasts, Residual, admit
 from titans_ts.channels import Channels
@@ -145,7 +145,7 @@ def test_a_long_past_is_read_in_pieces_and_remembered_as_a_whole(
 
     monkeypatch.setattr(network, "remember", remember)
     for most in (4096, 4):
-        monkeypatch.setattr(residual, "PATCHES_AT_ONCE", most)
+        monkeypatch.setattr(validation_walk, "PATCHES_AT_ONCE", most)
         found = forecast_validation(network, data, origins, ask_memory=True, carry=True)
         answers.append(found.answer)
     assert sizes == [21, 1, 1, 1, 1, 4, 4, 4, 4, 4, 1, 1, 1, 1, 1]

@@ -149,6 +149,15 @@ def test_info_tells_what_the_model_is(files, fitted):
     assert stderr == ""
 
 
+def test_domain_and_memory_are_those_of_the_options(files, tmp_path):
+    options = ["--columns", "wind", "--target-transform", "log", "--no-memory"]
+    run("fit", files / "seen.csv", "-o", tmp_path / "model", *SIZES, *options, "--no-network", "-q")
+    told = TitansForecaster.load(tmp_path / "model").get_params()
+    assert (told["target_transform"], told["use_memory"]) == ("log", False)
+    facts = json.loads(run("info", tmp_path / "model", "--json")[0])
+    assert facts["logarithms"]["channels"] == ["wind"]
+
+
 def test_a_parquet_file_gives_the_same_model_as_csv(files, tmp_path):
     run("fit", files / "seen.parquet", "-o", tmp_path / "model", *SIZES, "--no-network", "-q")
     assert run("forecast", tmp_path / "model") == run("forecast", files / "model")

@@ -42,6 +42,7 @@ from titans_ts.cli_options import (
     Quiet,
     Seed,
     StaticCovariates,
+    TargetTransform,
     TimeColumn,
     rows_of,
 )
@@ -81,6 +82,7 @@ def fit(
     prediction_length: PredictionLength = 24,
     context_length: ContextLength = "auto",
     validation_size: Annotated[float, typer.Option(help="Last part, a share or rows.")] = 0.2,
+    target_transform: TargetTransform = "auto",
     memory: Memory = True,
     network: Network = True,
     max_steps: MaxSteps = None,
@@ -117,6 +119,7 @@ def fit(
             validation_size=int(validation_size)
             if validation_size.is_integer()
             else validation_size,
+            target_transform=target_transform,
             use_memory=memory,
             use_network=network,
             training=None if max_steps is None else replace(DEFAULT_TRAINING, max_steps=max_steps),

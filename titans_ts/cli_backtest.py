@@ -26,6 +26,7 @@ from titans_ts.cli_options import (
     PredictionLength,
     Seed,
     StaticCovariates,
+    TargetTransform,
     TimeColumn,
     rows_of,
 )
@@ -64,6 +65,7 @@ def backtest(
     season_length: Annotated[
         int | None, typer.Option(min=1, help="Rows of a season; else it is found.")
     ] = None,
+    target_transform: TargetTransform = "auto",
     memory: Memory = True,
     network: Network = True,
     max_steps: MaxSteps = None,
@@ -104,6 +106,7 @@ def backtest(
         forecaster: Any = TitansForecaster(
             prediction_length=prediction_length,
             context_length=look_back,
+            target_transform=target_transform,
             use_memory=memory,
             use_network=network,
             training=None if max_steps is None else replace(DEFAULT_TRAINING, max_steps=max_steps),

@@ -26,6 +26,9 @@ ContextLength = Annotated[
     str, typer.Option(metavar="auto|N", help="Rows of look-back, or chosen from the data.")
 ]
 Memory = Annotated[bool, typer.Option(help="Keep a memory of the season.")]
+TargetTransform = Annotated[
+    Literal["auto", "none", "log"], typer.Option(help="Learn values or their logarithms.")
+]
 Network = Annotated[bool, typer.Option(help="Train a network.")]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Training steps, at most.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of weights and batches.")]

@@ -28,20 +28,15 @@ def fitted_facts(forecaster: TitansForecaster) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``channels, series, rows_seen, last_time, context_length, linear_part, seasonal_memory,
-        network, covariates``; ``seasonal_memory`` is None where it is not used, else its ``season``
-        in rows and ``gate``, the mean share of the forecast that is recollected; ``network`` is
-        None without one, else ``weights, training_steps, gate_fresh, gate_carried,
-        memory_carried``; ``covariates`` is None without any, else names by role, ``future_gain``
+        ``channels, series, rows_seen, last_time, context_length, logarithms, linear_part,
+        seasonal_memory, network, covariates``. ``logarithms`` is None without any, else the
+        ``channels`` that have them and ``gain``, the share of the squared validation error that
+        they save (0: asked for). ``seasonal_memory`` is None where it is not used, else its
+        ``season`` in rows and ``gate``, the mean share of the forecast that is recollected.
+        ``network`` is None without one, else ``weights, training_steps, gate_fresh, gate_carried,
+        memory_carried``. ``covariates`` is None without any, else names by role, ``future_gain``
         and ``past_gain``, the share of the squared validation error that they save (0: not let in),
         and ``static_used``.
-        ``channels, series, rows_seen, last_time, context_length, logarithms, linear_part, network,
-        covariates``; ``logarithms`` is None without any, else the ``channels`` that have them
-        and ``gain``, the share of the squared validation error that they save (0: asked for);
-        ``network`` is None without one, else ``weights, training_steps, gate_fresh,
-        gate_carried, memory_carried``; ``covariates`` is None without any, else names by role,
-        ``future_gain`` and ``past_gain``, the share of the squared validation error that they save
-        (0: not let in), and ``static_used``.
     """
     residual, history = forecaster.model_.residual, forecaster.training_history_
     standing, season = forecaster._standing, None

@@ -83,6 +83,7 @@ def titans(job: Job, table: pd.DataFrame, origins: np.ndarray) -> tuple[np.ndarr
     begun = time.process_time()
     forecaster = TitansForecaster(
         job.horizon,
+        use_memory=job.provider == "titans",
         use_network=job.provider == "titans",
         training=replace(DEFAULT_TRAINING, accelerator="cpu", **short),
         progress=False,
@@ -146,7 +147,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="household-power", choices=list_datasets())
     parser.add_argument("--rows", type=int, default=2_000_000, help="the first, to fit on")
     parser.add_argument("--horizon", type=int, default=60, help="rows ahead")
-    parser.add_argument("--linear", action="store_true", help="without the network")
+    parser.add_argument("--linear", action="store_true", help="neither memory nor network")
     parser.add_argument("--quick", action="store_true", help="a short training")
     options = parser.parse_args()
     torch.set_num_threads(1)  # as the runs; see the column "device"

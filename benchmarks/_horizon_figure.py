@@ -51,5 +51,17 @@ def draw(path: str) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(found) :]:
         axes.set_axis_off()
-    panels[0].legend(fontsize=7, frameon=False)
+    handles = {
+        label: handle
+        for axes in panels
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside upper center",
+        ncols=len(handles),
+        fontsize=8,
+        frameon=False,
+    )
     figure.savefig(path, dpi=120)

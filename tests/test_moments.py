@@ -9,13 +9,21 @@ from hypothesis import strategies as st
 
 from titans_ts import moments
 from titans_ts.channels import LEAST_KNOWN, Channels
+from titans_ts.drift import (
+    centred_training,
+    centred_validation,
+    summed_training,
+    summed_validation,
+)
 from titans_ts.moments import (
     FARTHEST,
     Quadratic,
     channel_moments,
+    level_error,
     sliding_products,
     training_moments,
     validation_moments,
+    validation_span,
 )
 
 
@@ -93,6 +101,64 @@ def test_missing_and_far_values_are_passed_over_as_by_hand(
     expected, n = by_hand(y, before, after, before, rows - after)
     assert count == n
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def panel(seed: int, series: int) -> Channels:
+    """Series of several lengths, some too short for a window, with missing and far values."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(5, 60, size=series)
+    values = [rng.normal(size=(n, 2)) + 3 for n in lengths]
+    for y in values:
+        y[rng.random(y.shape) < rng.choice([0.0, 0.0, 0.2])] = np.nan
+        y[0, 0] = rng.choice([1.0, 2 * FARTHEST, 2e3])
+    return Channels.join(values, [int(0.7 * n) for n in lengths])
+
+
+@given(seed=st.integers(0, 2**32 - 1), drifts=st.booleans(), half=st.sampled_from([None, 0, 1]))
+@settings(max_examples=40, deadline=None)
+def test_the_moments_of_all_channels_are_the_sum_of_those_of_each(
+    seed: int, drifts: bool, half: int | None
+) -> None:
+    channels, shape = panel(seed, series=5), (6, 3)
+    each = [centred_training(channels, k, *shape, drifts) for k in range(len(channels))]
+    close = {"rtol": 1e-9, "atol": 1e-6}  # of values of up to 2000
+    total = summed_training(channels, *shape, drifts)
+    np.testing.assert_allclose(total, sum(m for m, _ in each), **close)
+    mean = summed_training(channels, *shape, drifts, mean=True)
+    np.testing.assert_allclose(mean, sum(m / max(n, 1) for m, n in each), **close)
+    weights = np.random.default_rng(seed).random(len(channels))
+    expected = sum(
+        weight * centred_validation(channels, k, *shape, drifts, half)
+        for k, weight in enumerate(weights)
+    )
+    found = summed_validation(channels, weights, *shape, drifts, half)
+    np.testing.assert_allclose(found, expected, **close)
+
+
+def test_channels_are_summed_in_pools(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = panel(0, series=9)
+    whole = summed_training(channels, 6, 3, drifts=False)
+    monkeypatch.setattr(moments, "_POOLED", 4)
+    monkeypatch.setattr(moments, "_MOST_POOLED", 100)
+    np.testing.assert_allclose(summed_training(channels, 6, 3, drifts=False), whole, rtol=1e-9)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_the_error_of_the_level_is_that_of_weights_of_zero(seed: int) -> None:
+    channels = panel(seed, series=3)
+    for k in range(len(channels)):
+        expected, count = validation_moments(channels, k, 6, 3)
+        found = level_error(channels, 6, 3, *validation_span(channels, k, 6, 3))
+        error = Quadratic(expected, 3).of(np.zeros((6, 3)))
+        assert found == (pytest.approx(error, rel=1e-6, abs=1e-6), count)
+
+
+def test_products_by_fft_are_those_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = np.random.default_rng(0).normal(size=(2, 900)) + 3
+    direct = sliding_products(x, y, 20, 30, 800)
+    monkeypatch.setattr(moments, "_LONG", 100)
+    np.testing.assert_allclose(sliding_products(x, y, 20, 30, 800), direct, rtol=1e-12)
 
 
 def test_windows_that_do_not_count_are_taken_off_in_blocks(

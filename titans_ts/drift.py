@@ -14,7 +14,14 @@ import numpy as np
 
 from titans_ts.channels import Channels
 from titans_ts.linear import LinearPart
-from titans_ts.moments import channel_means, training_moments, validation_moments, validation_span
+from titans_ts.moments import (
+    channel_means,
+    summed_moments,
+    training_moments,
+    training_span,
+    validation_moments,
+    validation_span,
+)
 from titans_ts.windows import Array
 
 
@@ -44,10 +51,43 @@ def centred_validation(
     return moments
 
 
+def summed_training(
+    channels: Channels, before: int, after: int, drifts: bool, *, mean: bool = False
+) -> Array:
+    """The sum of `centred_training` over all channels; with ``mean`` of their mean moments."""
+    spans = [training_span(channels, k, before, after) for k in range(len(channels))]
+    moments, counts = summed_moments(
+        channels, before, after, spans, np.ones(len(spans)) if mean else None
+    )
+    if drifts:
+        means = np.stack([channel_means(channels, before, after, *span) for span in spans])
+        moments -= (means.T * (counts > 0 if mean else counts)) @ means
+    return moments
+
+
+def summed_validation(
+    channels: Channels,
+    weights: Array,
+    before: int,
+    after: int,
+    drifts: bool,
+    half: int | None = None,
+) -> Array:
+    """The weighted sum of `centred_validation` over all channels."""
+    spans = [validation_span(channels, k, before, after, half) for k in range(len(channels))]
+    moments, counts = summed_moments(channels, before, after, spans, weights)
+    if drifts:
+        weights = weights * (counts > 0)
+        means = np.stack([mean_window(channels, k, before, after) for k in range(len(channels))])
+        own = np.stack([channel_means(channels, before, after, *span) for span in spans])
+        both = (own.T * weights) @ means
+        moments += (means.T * weights) @ means - both - both.T
+    return moments
+
+
 def mean_window(channels: Channels, k: int, before: int, after: int) -> Array:
     """Mean of channel k's training windows, ``(before + after,)``."""
-    first, last = channels.starts[k] + before, channels.trained[k] - after
-    return channel_means(channels, before, after, int(first), int(last))
+    return channel_means(channels, before, after, *training_span(channels, k, before, after))
 
 
 def with_drift(channels: Channels, part: LinearPart) -> LinearPart:

@@ -10,15 +10,21 @@ several look-backs is again one matrix, since each forecasts ``level + (x - leve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from titans_ts.channels import Channels
-from titans_ts.drift import centred_training, centred_validation, with_drift
+from titans_ts.drift import (
+    centred_training,
+    centred_validation,
+    summed_training,
+    summed_validation,
+    with_drift,
+)
 from titans_ts.linear import LinearPart
-from titans_ts.moments import Quadratic, validation_moments
+from titans_ts.moments import Quadratic, level_error, validation_span
 from titans_ts.reversion import choose_reversion, full_reversion
 from titans_ts.windows import Array
 
@@ -134,10 +140,7 @@ def choose_linear(
     n, longest = len(look_backs), look_backs[-1]
     own = np.zeros((n, len(channels))) if 1 < len(channels) <= MOST_OWN_MATRICES else None
     weights = _channel_weights(channels, longest, prediction_length)
-    total = np.zeros((longest + prediction_length,) * 2)
-    for k in np.flatnonzero(weights).tolist():
-        moments = centred_validation(channels, k, longest, prediction_length, drifts)
-        total += weights[k] * moments
+    total = summed_validation(channels, weights, longest, prediction_length, drifts)
     error = Quadratic(total, prediction_length)
     shared = [
         ridge.search(error)
@@ -229,37 +232,45 @@ def _own_ridges(
     channels: Channels, k: int, look_backs: Sequence[int], prediction_length: int, drifts: bool
 ) -> list[_Ridge]:
     """The ridge of a channel at each look-back."""
-    moments = _training_moments(channels, k, look_backs, prediction_length, drifts)
-    return [_Ridge.centre(each, prediction_length) for each in moments]
+
+    def own(length: int) -> Array:
+        return centred_training(channels, k, length, prediction_length, drifts)[0]
+
+    rows = int(channels.trained[k] - channels.starts[k])
+    return [
+        _Ridge.centre(each, prediction_length)
+        for each in _nested(own, look_backs, rows - prediction_length)
+    ]
 
 
 def _shared_ridges(
     channels: Channels, look_backs: Sequence[int], prediction_length: int, drifts: bool
 ) -> list[_Ridge]:
     """The ridge of all channels together at each look-back."""
-    totals = _training_moments(channels, 0, look_backs, prediction_length, drifts)
-    for k in range(1, len(channels)):
-        more = _training_moments(channels, k, look_backs, prediction_length, drifts)
-        totals = [total + each for total, each in zip(totals, more, strict=True)]
-    return [_Ridge.centre(total, prediction_length) for total in totals]
+
+    def summed(length: int) -> Array:
+        return summed_training(channels, length, prediction_length, drifts)
+
+    rows = int((channels.trained - channels.starts[:-1]).min())
+    return [
+        _Ridge.centre(each, prediction_length)
+        for each in _nested(summed, look_backs, rows - prediction_length)
+    ]
 
 
-def _training_moments(
-    channels: Channels, k: int, look_backs: Sequence[int], prediction_length: int, drifts: bool
-) -> list[Array]:
-    """Moments of a channel's training windows at each look-back.
+def _nested(moments: Callable[[int], Array], look_backs: Sequence[int], rows: int) -> list[Array]:
+    """Moments at each look-back, of training windows on so many rows of context.
 
     The shorter ones are part of those of the longest, but for the windows at the very start.
     """
     longest = look_backs[-1]
-    whole, _ = centred_training(channels, k, longest, prediction_length, drifts)
-    rows = channels.trained[k] - channels.starts[k] - prediction_length
+    whole = moments(longest)
     found = []
     for length in look_backs:
         if rows - longest >= _NEARLY_ALL * (rows - length):
             found.append(whole[longest - length :, longest - length :])
         else:
-            found.append(centred_training(channels, k, length, prediction_length, drifts)[0])
+            found.append(moments(length))
     return found
 
 
@@ -267,9 +278,9 @@ def _channel_weights(channels: Channels, length: int, prediction_length: int) ->
     """What each channel counts on validation; they sum to one."""
     weights = np.zeros(len(channels))
     for k in range(len(channels)):
-        moments, count = validation_moments(channels, k, length, prediction_length)
+        span = validation_span(channels, k, length, prediction_length)
         # A channel that breaks out of its training range must not choose for the others.
-        outburst = Quadratic(moments, prediction_length).of(np.zeros((length, prediction_length)))
+        outburst, count = level_error(channels, length, prediction_length, *span)
         weights[k] = 1 / max(outburst, 1.0) if count else 0.0
     if not weights.any():
         raise ValueError(

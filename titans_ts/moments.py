@@ -6,11 +6,13 @@ Windows that slide row by row share almost all products. With ``n`` rows a windo
     M[i + 1, j + 1] = M[i, j] - y[i] y[j] + y[i + m] y[j + m]          (m windows)
 
 so that all entries cost ``O(T n + n^2)`` instead of ``O(T n^2)``, and no window is ever copied; but
-for those that must not count, which are taken off again.
+for those that must not count, which are taken off again. The sum over many channels obeys the same
+recurrence (`summed_moments`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +25,9 @@ from titans_ts.windows import Array, sliding_windows
 FARTHEST = 1e6
 # Squares of what lies further out leave too few digits where they are taken off again.
 _LARGE = 1e3
-_LONG = 100_000  # rows from which lagged products are taken by FFT
+_LONG = 8192  # rows from which lagged products are taken by FFT
+_POOLED = 64  # channels whose first and last rows are multiplied at a time
+_MOST_POOLED = 2**22  # rows that are copied at a time, about
 _BLOCK = 2048  # windows gathered at a time, where they must be
 _MOST_KEPT = 2**28  # bytes of moments that are kept for who asks again
 
@@ -40,16 +44,46 @@ def sliding_products(x: Array, y: Array, rows: int, columns: int, windows: int) 
     array([[ 5.,  8.],
            [ 8., 13.]])
     """
-    steps = np.empty((rows, columns))
-    steps[0] = _correlate(y[: windows + columns - 1], x[:windows])
-    steps[:, 0] = _correlate(x[: windows + rows - 1], y[:windows])
-    i, j = slice(rows - 1), slice(columns - 1)
-    steps[1:, 1:] = np.outer(x[windows:][i], y[windows:][j]) - np.outer(x[i], y[j])
-    for lag in range(1 - rows, columns):
-        length = min(rows, columns - lag) - max(0, -lag)
-        along = max(0, -lag) + np.arange(length)
-        steps[along, along + lag] = np.cumsum(steps[along, along + lag])
-    return steps
+    xs, ys = [x[: windows + rows - 1]], [y[: windows + columns - 1]]
+    return summed_products(xs, xs if x is y and rows == columns else ys, rows, columns, [1.0])
+
+
+def summed_products(
+    xs: Sequence[Array], ys: Sequence[Array], rows: int, columns: int, weights: Sequence[float]
+) -> Array:
+    """The sum of weights times `sliding_products` of many x and y, of any numbers of windows.
+
+    The recurrence is linear: however many there are, one walk along the diagonals does.
+    ``xs[k]`` has as many entries as it needs and no more, so has ``ys[k]``.
+    """
+    if rows > columns:  # fewer and longer steps
+        return summed_products(ys, xs, columns, rows, weights).T
+    symmetric = xs is ys
+    products, steps = np.zeros((rows, columns)), np.zeros((rows - 1, columns - 1))
+    left = np.zeros(rows)
+    for x, y, weight in zip(xs, ys, weights, strict=True):
+        windows = len(x) - rows + 1
+        products[0] += weight * _correlate(y, x[:windows])
+        if not symmetric:
+            left += weight * _correlate(x, y[:windows])
+    if not symmetric:
+        products[:, 0] = left
+    for begin in range(0, len(xs), _POOLED):
+        some = slice(begin, begin + _POOLED)
+        for sign, head in ((-1.0, True), (1.0, False)):  # what goes, and what comes
+            x_ends, y_ends = _ends(xs[some], rows - 1, head), _ends(ys[some], columns - 1, head)
+            steps += (x_ends.T * (sign * np.asarray(weights[some]))) @ y_ends
+    for i in range(1, rows):
+        first = i if symmetric else 1  # what lies before is known by symmetry
+        products[i, first:] = products[i - 1, first - 1 : -1] + steps[i - 1, first - 1 :]
+        if symmetric:
+            products[i, :i] = products[:i, i]
+    return products
+
+
+def _ends(arrays: Sequence[Array], length: int, head: bool) -> Array:
+    """The first entries of each, or the last, ``(n, length)``."""
+    return np.stack([x[:length] if head else x[len(x) - length :] for x in arrays])
 
 
 def _correlate(y: Array, x: Array) -> Array:
@@ -75,19 +109,59 @@ def channel_moments(
     -------
     ndarray of shape (before + after, before + after), int
     """
-    n, windows = before + after, last - first + 1
-    if windows <= 0:
-        return np.zeros((n, n)), 0
-    x, y, useful = _window_rows(channels, before, after, first, last)
-    if useful.sum() < windows / 2 or max(np.abs(x).max(), np.abs(y).max()) > _LARGE:
-        return _gathered(x, y, before, after, np.flatnonzero(useful)), int(useful.sum())
-    moments = np.empty((n, n))
-    moments[:before, :before] = sliding_products(x, x, before, before, windows)
-    moments[:before, before:] = sliding_products(x, y[before:], before, after, windows)
-    moments[before:, before:] = sliding_products(y[before:], y[before:], after, after, windows)
-    moments[before:, :before] = moments[:before, before:].T
-    left_out = np.flatnonzero(~useful)
-    return moments - _gathered(x, y, before, after, left_out), int(useful.sum())
+    moments, counts = summed_moments(channels, before, after, [(first, last)], None)
+    return moments, int(counts[0])
+
+
+def summed_moments(
+    channels: Channels,
+    before: int,
+    after: int,
+    spans: Sequence[tuple[int, int]],
+    weights: Array | None,
+) -> tuple[Array, np.ndarray]:
+    """Sum of the `channel_moments` of spans of origins, and the number of windows of each.
+
+    With ``weights`` the weighted sum of mean moments: each is divided by its number of windows.
+    """
+    moments, counts = np.zeros((before + after,) * 2), np.zeros(len(spans), dtype=int)
+    contexts: list[Array] = []
+    targets: list[Array] = []
+    shares: list[float] = []
+    for i, (first, last) in enumerate(spans):
+        if last < first:
+            continue
+        x, y, useful = _window_rows(channels, before, after, first, last)
+        counts[i] = useful.sum()
+        share = 1.0 if weights is None else weights[i] / max(counts[i], 1)
+        if counts[i] < len(useful) / 2 or max(np.abs(x).max(), np.abs(y).max()) > _LARGE:
+            moments += share * _gathered(x, y, before, after, np.flatnonzero(useful))
+            continue
+        moments -= share * _gathered(x, y, before, after, np.flatnonzero(~useful))
+        contexts.append(x[: len(x) - after])
+        targets.append(y[before:])
+        shares.append(share)
+        if sum(map(len, contexts)) > _MOST_POOLED:
+            moments += _pooled(contexts, targets, before, after, shares)
+            contexts, targets, shares = [], [], []
+    return moments + _pooled(contexts, targets, before, after, shares), counts
+
+
+def _pooled(
+    contexts: Sequence[Array],
+    targets: Sequence[Array],
+    before: int,
+    after: int,
+    shares: Sequence[float],
+) -> Array:
+    """Moments of all windows on these rows."""
+    cross = summed_products(contexts, targets, before, after, shares)
+    return np.block(
+        [
+            [summed_products(contexts, contexts, before, before, shares), cross],
+            [cross.T, summed_products(targets, targets, after, after, shares)],
+        ]
+    )
 
 
 def channel_means(channels: Channels, before: int, after: int, first: int, last: int) -> Array:
@@ -98,6 +172,26 @@ def channel_means(channels: Channels, before: int, after: int, first: int, last:
     weight = useful / max(useful.sum(), 1)
     context = _correlate(x[: len(weight) + before - 1], weight)
     return np.concatenate([context, _correlate(y[before:], weight)])
+
+
+def level_error(
+    channels: Channels, before: int, after: int, first: int, last: int
+) -> tuple[float, int]:
+    """Mean squared error of the windows' level as their forecast, and the windows' number."""
+    if last < first:
+        return 0.0, 0
+    x, y, useful = _window_rows(channels, before, after, first, last)
+    level = _sums(x[: len(x) - after], before) / before
+    squares = _sums(np.square(y[before:]), after) - 2 * level * _sums(y[before:], after)
+    squares += after * np.square(level)
+    count = int(useful.sum())
+    return float(squares[useful].sum() / (max(count, 1) * after)), count
+
+
+def _sums(x: Array, length: int) -> Array:
+    """Of every window of so many entries."""
+    total = np.concatenate([[0.0], np.cumsum(x)])
+    return np.asarray(total[length:] - total[:-length])
 
 
 def _window_rows(
@@ -147,8 +241,8 @@ def training_moments(channels: Channels, k: int, before: int, after: int) -> tup
     kept, key = channels.kept, (k, before, after)
     if key in kept:
         return kept[key]
-    first, last = channels.starts[k] + before, channels.trained[k] - after
-    moments, count = channel_moments(channels, before, after, int(first), int(last))
+    span = training_span(channels, k, before, after)
+    moments, count = channel_moments(channels, before, after, *span)
     moments.flags.writeable = False
     if sum(each.nbytes for each, _ in kept.values()) + moments.nbytes <= _MOST_KEPT:
         kept[key] = moments, count
@@ -165,6 +259,11 @@ def validation_moments(
     span = validation_span(channels, k, before, after, half)
     moments, count = channel_moments(channels, before, after, *span)
     return np.asarray(moments / max(count, 1)), count
+
+
+def training_span(channels: Channels, k: int, before: int, after: int) -> tuple[int, int]:
+    """First and last origin of the training windows of channel k."""
+    return int(channels.starts[k] + before), int(channels.trained[k] - after)
 
 
 def validation_span(

@@ -10,7 +10,12 @@ from __future__ import annotations
 import numpy as np
 
 from titans_ts.channels import Channels
-from titans_ts.drift import centred_training, centred_validation
+from titans_ts.drift import (
+    centred_training,
+    centred_validation,
+    summed_training,
+    summed_validation,
+)
 from titans_ts.linear import LinearPart
 from titans_ts.moments import Quadratic
 from titans_ts.windows import Array
@@ -41,13 +46,15 @@ def choose_reversion(
     before, after = part.context_length, part.prediction_length
     whole = full_reversion(channels, part, drifts)
     losses = np.zeros((2, 1 + len(_SHARES)))
-    for k in np.flatnonzero(weights).tolist():
-        i = k if part.per_channel else 0
-        for half in (0, 1):
-            error = Quadratic(centred_validation(channels, k, before, after, drifts, half), after)
+    for half in (0, 1):
+        for i, matrix in enumerate(part.weights):
+            if part.per_channel:
+                moments = weights[i] * centred_validation(channels, i, before, after, drifts, half)
+            else:
+                moments = summed_validation(channels, weights, before, after, drifts, half)
+            error = Quadratic(moments, after)
             for j, share in enumerate((0.0, *_SHARES)):
-                matrix = part.weights[i] + share * whole[i] / before
-                losses[half, j] += weights[k] * error.of_map(matrix)
+                losses[half, j] += error.of_map(matrix + share * whole[i] / before)
     share = 0.0
     for j, tried in enumerate(_SHARES, start=1):
         if (losses[:, j] < losses[:, j - 1]).all():
@@ -66,13 +73,16 @@ def full_reversion(channels: Channels, part: LinearPart, drifts: bool = False) -
     That of a channel is shrunk toward that of all.
     """
     before, after = part.context_length, part.prediction_length
-    found, power = [], []
-    for k in range(len(channels)):
-        moments, count = centred_training(channels, k, before, after, drifts)
-        level = moments[:before].mean(axis=0) / max(count, 1)  # of the level with every row
-        matrix = part.weights[k if part.per_channel else 0]
-        found.append(level[before:] - level[:before] @ matrix)
-        power.append(level[:before].mean())
+    regressions = []
+    for i, matrix in enumerate(part.weights):
+        if part.per_channel:
+            moments, count = centred_training(channels, i, before, after, drifts)
+            moments = moments / max(count, 1)
+        else:
+            moments = summed_training(channels, before, after, drifts, mean=True)
+        level = moments[:before].mean(axis=0)  # moments of the level with every row
+        regressions.append((level[before:] - level[:before] @ matrix, level[:before].mean()))
+    found, power = zip(*regressions, strict=True)
     total = sum(power)
     shared = np.sum(found, axis=0) / total if total > 0 else np.zeros(after)
     if not part.per_channel:

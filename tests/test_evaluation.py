@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from titans_ts import TitansForecaster
+from titans_ts import TitansForecaster, evaluation
 from titans_ts.evaluation import actual_windows, naive_forecasts, rolling_forecasts
 from titans_ts.metrics import mean_absolute_scaled_error
 
@@ -42,13 +44,30 @@ def test_the_scaled_error_needs_more_than_a_season() -> None:
         mean_absolute_scaled_error(COUNT[None], COUNT[None], COUNT, 10)
 
 
-@pytest.mark.parametrize("learn", [None, False, True])
-def test_rolling_forecasts_are_those_made_by_hand(learn: bool | None) -> None:
-    y = np.random.default_rng(0).normal(size=(140, 2)).cumsum(axis=0)
-    options = {"prediction_length": 3, "context_length": 8, "use_network": False}
-    forecasts = rolling_forecasts(TitansForecaster(**options).fit(y[:130]), y, 130, learn=learn)
-    assert forecasts.shape == (8, 3, 2)
-    by_hand = TitansForecaster(**options).fit(y[:130])
-    if learn is not None:
-        by_hand.update(y[130:137], learn=learn)
-    np.testing.assert_array_equal(forecasts[7], by_hand.predict(context=y[129:137]))
+@pytest.mark.parametrize("levels", [None, [0.1, 0.42]])
+@pytest.mark.parametrize("learn", [None, False, "memory", True])
+def test_rolling_forecasts_are_those_made_by_hand(
+    learn: Any, levels: list[float] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "_WINDOWS_AT_ONCE", 5)  # several batches, the last one short
+    t = np.arange(280)[:, None]
+    rng = np.random.default_rng(0)
+    y = np.sin(t * 2 * np.pi / 12) * [1, 2] + 0.3 * rng.normal(size=(280, 2)).cumsum(axis=0)
+    forecaster = TitansForecaster(3, 8, use_network=False).fit(y[:268])
+    assert forecaster.model_.seasonal_memory is not None  # what "memory" moves
+    start = forecaster.snapshot()
+    forecasts = rolling_forecasts(forecaster, y, 268, learn=learn, levels=levels)
+    assert forecasts.shape == ((10, 3, 2) if levels is None else (10, 3, 2, 2))
+    end = forecaster.predict()
+    forecaster.restore(start)
+    for n, forecast in enumerate(forecasts):
+        if learn is not None and n:
+            forecaster.update(y[267 + n : 268 + n], learn=learn)
+        context = {"context": y[260 + n : 268 + n]} if learn is None else {}
+        wanted = (
+            forecaster.predict(**context)
+            if levels is None
+            else forecaster.predict_quantiles(levels, **context)
+        )
+        np.testing.assert_allclose(forecast, wanted, rtol=1e-12)
+    np.testing.assert_array_equal(end, forecaster.predict())  # it is left at the last origin

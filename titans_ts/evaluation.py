@@ -9,6 +9,7 @@ import numpy as np
 
 from titans_ts.forecaster import TitansForecaster
 from titans_ts.outlook import at_levels
+from titans_ts.question import Asked, ask_streams, ask_windows
 from titans_ts.windows import Array, sliding_windows
 
 _WINDOWS_AT_ONCE = 128
@@ -48,28 +49,38 @@ def rolling_forecasts(
     origins = range(first, len(y) - forecaster.prediction_length + 1)
     if learn is None:
         return _from_windows(forecaster, y, origins, levels)
-    forecasts = []
+    forecasts, asked = [], []
     for origin in origins:
         if origin > first:
             forecaster.update(y[origin - 1 : origin], learn=learn)
-        forecasts.append(
-            forecaster.predict() if levels is None else forecaster.predict_quantiles(levels)
-        )
-    return np.stack(forecasts)
+        # All of a batch are forecast by what the last of them has learned.
+        asked += ask_streams(forecaster._standing, forecaster.model_)
+        if learn is True or len(asked) == _WINDOWS_AT_ONCE or origin == origins[-1]:
+            forecasts.append(_wanted(forecaster, asked, levels))
+            asked = []
+    return np.concatenate(forecasts)
 
 
 def _from_windows(
     forecaster: TitansForecaster, y: Array, origins: range, levels: Sequence[float] | None
 ) -> Array:
     """What ``predict(context=...)`` answers window by window, many at a time."""
-    length, known = forecaster.context_length_, forecaster.model_.levels
-    found = []
+    length, found = forecaster.context_length_, []
     for start in range(origins.start, origins.stop, _WINDOWS_AT_ONCE):
         some = range(start, min(start + _WINDOWS_AT_ONCE, origins.stop))
-        point, quantiles = forecaster._forecast_windows([y[o - length : o] for o in some])
-        wanted = point if levels is None else at_levels(quantiles, known, np.asarray(levels))
-        found.append(wanted)
+        windows = [y[o - length : o] for o in some]
+        asked = ask_windows(forecaster._standing, forecaster.model_, windows)
+        found.append(_wanted(forecaster, asked, levels))
     return np.concatenate(found)
+
+
+def _wanted(
+    forecaster: TitansForecaster, asked: list[Asked], levels: Sequence[float] | None
+) -> Array:
+    point, quantiles = forecaster._answer(asked, None)
+    if levels is None:
+        return point
+    return at_levels(quantiles, forecaster.model_.levels, np.asarray(levels))
 
 
 def naive_forecasts(y: Array, first: int, prediction_length: int, season_length: int = 1) -> Array:

@@ -31,7 +31,6 @@ from titans_ts.question import (
     Asked,
     ask_context,
     ask_streams,
-    ask_windows,
     look_ahead,
     look_ahead_given,
 )
@@ -616,10 +615,6 @@ class TitansForecaster:
         ``future`` holds the future covariates of each, (P, Kf).
         """
         return self._answer(ask_streams(self._standing, self.model_), future)
-
-    def _forecast_windows(self, windows: Sequence[Array]) -> tuple[Array, Array]:
-        """The same of windows (L, C) of the one series that was fitted, without covariates."""
-        return self._answer(ask_windows(self._standing, self.model_, windows), None)
 
     def _answer(self, asked: list[Asked], future: Sequence[Array] | None) -> tuple[Array, Array]:
         model, standing = self.model_, self._standing

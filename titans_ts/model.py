@@ -75,10 +75,23 @@ class Model:
         return np.asarray(scaler.apply(series.values) - effect)
 
     def begin(
-        self, series: Series, linear: LinearPart, scaler: Scaler, channel: np.ndarray
+        self,
+        series: Series,
+        linear: LinearPart,
+        scaler: Scaler,
+        channel: np.ndarray,
+        *,
+        goes_on: bool = True,
     ) -> Stream:
-        """A stream that has seen the rows of a series."""
+        """A stream that has seen the rows of a series.
+
+        One that does not go on keeps no seasonal memory of too few rows for it to be asked.
+        """
         column = np.flatnonzero(scaler.learned)
+        seasonal = self.seasonal_memory
+        if seasonal is not None and not goes_on:
+            enough = len(series.values) >= rows_before(seasonal, linear.context_length)
+            seasonal = seasonal if enough else None
         return Stream.begin(
             self.rows_of(series, scaler, channel, column),
             last_known(series.values),
@@ -89,7 +102,7 @@ class Model:
             linear,
             self.memory_network,
             self.clock,
-            self.seasonal_memory,
+            seasonal,
         )
 
     def channels_of(self, series: int) -> np.ndarray:

@@ -82,7 +82,7 @@ def ask_windows(standing: Standing, model: Model, windows: Sequence[Array]) -> l
     for y in windows:
         none = np.empty((len(y), 0))
         series = Series(key=None, values=y, past=none, future=none, static=none[0])
-        stream = model.begin(series, standing.linear, scaler, channel)
+        stream = model.begin(series, standing.linear, scaler, channel, goes_on=False)
         asked.append(Asked(None, None, stream, scaler))
     return asked
 
@@ -112,7 +112,7 @@ def ask_context(standing: Standing, model: Model, panel: Panel) -> list[Asked]:
             scaler = model.domain.scaler(each.values)
             channel = np.full(scaler.learned.sum(), -1)
         scaler.check(each.values, "context")
-        stream = model.begin(each, standing.linear, scaler, channel)
+        stream = model.begin(each, standing.linear, scaler, channel, goes_on=False)
         asked.append(Asked(each.key, each.last_time, stream, scaler))
     return asked
 

@@ -108,12 +108,16 @@ class SeasonalMemory:
 
     def begin(self, rows: Array, known: np.ndarray) -> Profile:
         """What it holds after a whole series ``(T, K)``."""
-        whole = len(rows) // self.season * self.season
-        profile = self.empty(rows.shape[1])
-        for k in range(rows.shape[1]):
-            values, writes = self.histories(rows[:whole, k], known[:whole, k])
-            profile.values[k], profile.writes[k] = values[-1], writes
-        profile = replace(profile, rows=whole)
+        whole, channels = len(rows) // self.season * self.season, rows.shape[1]
+        values = np.full((channels * self.slots, len(RATES)), np.nan)
+        writes = np.zeros(channels * self.slots, dtype=int)
+        tokens = [self._tokens(rows[:whole, k], known[:whole, k]) for k in range(channels)]
+        for q in range(whole // self.season):  # a season of all channels at a time
+            total, count = (np.concatenate([each[i][q] for each in tokens]) for i in (0, 1))
+            values, writes = _step(values, writes, total, count, self.patch)
+        values = values.reshape(channels, self.slots, -1).transpose(0, 2, 1).copy()
+        profile = self.empty(channels)
+        profile = replace(profile, values=values, writes=writes.reshape(channels, -1), rows=whole)
         for row, seen in zip(rows[whole:], known[whole:], strict=True):
             profile = self.write(profile, row, seen)
         return profile
@@ -195,6 +199,6 @@ def _step(
     writes = writes + enough
     rate = np.maximum(RATES, 1 / writes.clip(1)[:, None])
     token = (total / known.clip(1))[:, None]
-    held = np.nan_to_num(values)  # it begins at the mean of training
+    held = np.where(np.isnan(values), 0.0, values)  # it begins at the mean of training
     surprise = np.clip(token - held, -HUBER_DELTA, HUBER_DELTA)
     return np.where(enough[:, None], held + rate * surprise, values), writes

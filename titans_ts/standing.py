@@ -22,10 +22,10 @@ class Standing:
     streams: dict[Any, Stream]
     ends: dict[Any, Any]
 
-    def copy(self) -> Standing:
-        """An independent copy."""
+    def copy(self, *, linear: bool = True) -> Standing:
+        """An independent copy; with ``linear=False`` both share a linear part that stays."""
         streams = {key: stream.copy() for key, stream in self.streams.items()}
-        return Standing(self.linear.copy(), streams, dict(self.ends))
+        return Standing(self.linear.copy() if linear else self.linear, streams, dict(self.ends))
 
     def moved(self, model: Model, panel: Panel, *, learn: bool | Literal["memory"]) -> Standing:
         """Where they stand after new rows, those of several series taken in turn.
@@ -35,7 +35,8 @@ class Standing:
         ValueError
             A value is so far out that nothing could be computed from it.
         """
-        standing = self.copy()  # so that an interrupted update has not begun
+        learns = bool(learn) and learn != "memory"
+        standing = self.copy(linear=learns)  # so that an interrupted update has not begun
         scalers = dict(zip(standing.streams, model.scalers, strict=True))
         for each in panel.series:
             scalers[each.key].check(each.values, "y_new")

@@ -1,0 +1,171 @@
+"""neuralforecast's NHITS and PatchTST beside the forecaster in one run: errors and CPU time.
+
+    pip install neuralforecast==3.3.0  # perhaps in an environment of its own
+    python benchmarks/neural_peers.py [--dataset ETTh1] [--context 512] [--horizon 96] [--steps N]
+
+The published protocol: scaler and models fitted on the training part, choices made on the
+validation part, every window of the test part forecast from its own look-back. The peers get rows
+that are standardised already and squared error as their loss, since it is what is scored; they end
+early when validation has not improved for five checks, 100 steps apart. PatchTST gets steps of 128
+windows, as its paper; else they have their defaults. ``--steps`` ends their trainings there:
+PatchTST's default of 5000 takes hours on one core. CPU seconds are those of fitting and of
+forecasting all test windows, imports not counted. Each has a process of its own, of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from importlib.metadata import version
+from multiprocessing import get_context
+from typing import Any, NamedTuple
+
+import _record
+import numpy as np
+import pandas as pd
+import torch
+
+from titans_ts import TitansForecaster, dataset_info, list_datasets, load_dataset
+from titans_ts.evaluation import actual_windows, rolling_forecasts
+from titans_ts.settings import DEFAULT_TRAINING
+
+OURS: dict[str, dict[str, Any]] = {
+    "titans": {},
+    "ridge": {"use_memory": False, "use_network": False},
+}
+PEERS: dict[str, dict[str, Any]] = {"NHITS": {}, "PatchTST": {"windows_batch_size": 128}}
+
+
+class Job(NamedTuple):
+    dataset: str
+    context: int
+    horizon: int
+    provider: str
+    steps: int | None
+
+    @property
+    def case(self) -> str:
+        return f"{self.dataset}, look-back {self.context}, horizon {self.horizon}"
+
+    @property
+    def name(self) -> str:
+        limit = f", at most {self.steps} steps" if self.steps else ""
+        return self.provider if self.provider in OURS else f"neuralforecast {self.provider}{limit}"
+
+
+def perform(job: Job) -> list[dict[str, Any]]:
+    """Fit and score one forecaster: its rows."""
+    torch.set_num_threads(1)
+    info, y = dataset_info(job.dataset), load_dataset(job.dataset).to_numpy()
+    borders = info.split_borders(len(y))
+    train_end, validation_end, test_end = borders
+    z = (y[:test_end] - y[:train_end].mean(axis=0)) / y[:train_end].std(axis=0)
+    forecast = titans if job.provider in OURS else peer
+    forecasts, seconds = forecast(job, z, borders)
+    error = forecasts - actual_windows(z, validation_end, job.horizon)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    measured = {
+        "MSE": (np.square(error).mean(), "z-score^2"),
+        "MAE": (np.abs(error).mean(), "z-score"),
+        "windows": (len(error), "1"),
+        "fit and forecast": (seconds, "CPU s"),
+        "peak": (peak, "MiB"),
+    }
+    return [
+        {"case": job.case, "provider": job.name, "metric": metric, "value": f"{value:.5g}",
+         "unit": unit, "seed": 0}
+        for metric, (value, unit) in measured.items()
+    ]  # fmt: skip
+
+
+def titans(job: Job, z: np.ndarray, borders: tuple[int, int, int]) -> tuple[np.ndarray, float]:
+    """Forecasts of every test window and CPU seconds."""
+    train_end, validation_end, _ = borders
+    begun = time.process_time()
+    forecaster = TitansForecaster(
+        job.horizon,
+        job.context,
+        validation_size=validation_end - train_end,
+        refit=False,
+        random_state=0,
+        training=replace(DEFAULT_TRAINING, accelerator="cpu"),
+        progress=False,
+        **OURS[job.provider],
+    ).fit(z[:validation_end])
+    forecasts = rolling_forecasts(forecaster, z, validation_end, learn=None)
+    return forecasts, time.process_time() - begun
+
+
+def peer(job: Job, z: np.ndarray, borders: tuple[int, int, int]) -> tuple[np.ndarray, float]:
+    """The same by a model of neuralforecast."""
+    from neuralforecast import NeuralForecast, models
+    from neuralforecast.losses.pytorch import MSE
+
+    train_end, validation_end, test_end = borders
+    times, channels = np.arange(len(z)), z.shape[1]
+    table = pd.DataFrame(
+        {
+            "unique_id": np.repeat(np.arange(channels), len(z)),
+            "ds": np.tile(times, channels),
+            "y": z.T.ravel(),
+        }
+    )
+    limit = {"max_steps": job.steps} if job.steps else {}  # else its own
+    model = getattr(models, job.provider)(
+        h=job.horizon,
+        input_size=job.context,
+        loss=MSE(),
+        early_stop_patience_steps=5,
+        val_check_steps=100,
+        random_seed=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        **limit,
+        **PEERS[job.provider],
+    )
+    begun = time.process_time()
+    found = NeuralForecast([model], freq=1).cross_validation(
+        table,
+        val_size=validation_end - train_end,
+        test_size=test_end - validation_end,
+        n_windows=None,
+        step_size=1,
+    )
+    seconds = time.process_time() - begun
+    found = found.sort_values(["cutoff", "ds", "unique_id"])
+    forecasts = found[job.provider].to_numpy().reshape(-1, job.horizon, channels)
+    actual = actual_windows(z, validation_end, job.horizon)
+    if not np.allclose(found["y"].to_numpy().reshape(actual.shape), actual, atol=1e-5):
+        raise SystemExit("neuralforecast scored other windows than ours")
+    return forecasts, seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset", default="ETTh1", choices=list_datasets())
+    parser.add_argument("--context", type=int, default=512, help="rows of look-back")
+    parser.add_argument("--horizon", type=int, default=96, help="rows ahead")
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--steps", type=int, help="the peers train for no more than these")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # as the runs; see the column "device"
+    case = (options.dataset, options.context, options.horizon)
+    jobs = [Job(*case, provider, None) for provider in OURS]
+    jobs += [Job(*case, provider, options.steps) for provider in options.peers]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        for job in jobs:
+            rows = pool.submit(perform, job).result()
+            more = "" if job.provider in OURS else f", neuralforecast {version('neuralforecast')}"
+            path = _record.record("neural_peers", rows, more_versions=more)
+            said = ", ".join(f"{row['metric']} {row['value']} {row['unit']}" for row in rows)
+            print(f"{job.case}, {job.name}: {said}", flush=True)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

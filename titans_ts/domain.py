@@ -113,11 +113,14 @@ def choose_domain(
     tried = [rows for rows in look_backs if rows <= _TRIED_ROWS] or look_backs[:1]
     plain = fit(nothing, tried)
     gain, domain, found = _with_mean(fit(logs, tried), plain, told, logs)
-    if len(tried) < len(look_backs):
-        if not gain:
-            return Domain.plain(len(nothing[0])), fit(nothing)
-        _, domain, found = _with_mean(fit(logs), None, told, logs)
-    return (replace(domain, gain=gain), found) if gain else (Domain.plain(len(nothing[0])), plain)
+    unchanged = Domain.plain(len(nothing[0]))
+    if len(tried) == len(look_backs):
+        return (replace(domain, gain=gain), found) if gain else (unchanged, plain)
+    del plain, found  # each holds the rows once or twice more
+    if not gain:
+        return unchanged, fit(nothing)
+    _, domain, found = _with_mean(fit(logs), None, told, logs)
+    return replace(domain, gain=gain), found
 
 
 def _with_mean(

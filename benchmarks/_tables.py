@@ -54,6 +54,40 @@ def long_horizon() -> str:
     return "\n".join(lines)
 
 
+def neural_peers() -> str:
+    """A line per forecaster: errors, and what fitting and forecasting cost."""
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for row in _record.read("neural_peers"):
+        if "quick" not in row["case"]:
+            measured = values.setdefault((row["case"], row["provider"]), {})
+            measured[row["metric"]] = float(row["value"])
+    lines = ["| | | MSE | MAE | fit and forecasts, CPU s | peak memory, MiB |", "|---" * 6 + "|"]
+    for (case, provider), by in values.items():
+        cost = f"{by['fit and forecast']:,.0f} | {by['peak']:,.0f}"
+        lines.append(f"| {case} | {provider} | {by['MSE']:.4f} | {by['MAE']:.4f} | {cost} |")
+    return "\n".join(lines)
+
+
+def one_model() -> str:
+    """A line per set and way: MSE by horizon, and what the fits cost together."""
+    values: dict[tuple[str, str], dict[int, float]] = {}
+    costs: dict[tuple[str, str], dict[int, float]] = {}
+    for row in _record.read("one_model"):
+        if "quick" not in row["case"] and row["metric"] in ("MSE", "fit"):
+            where, horizon = row["case"].rsplit(", horizon ", 1)
+            table = values if row["metric"] == "MSE" else costs
+            found = table.setdefault((where, row["provider"]), {})
+            found[int(horizon)] = float(row["value"])
+    lines = ["| test MSE, by horizon | | 96 | 192 | 336 | 720 | mean | fits, CPU s |"]
+    lines += ["|---" * 8 + "|"]
+    for (where, provider), by in values.items():
+        cells = [f"{by[h]:.4f}" for h in sorted(by)] + [f"{statistics.mean(by.values()):.4f}"]
+        seconds = list(costs.get((where, provider), {}).values())
+        fits = f"{seconds[0] if provider == 'one for all' else sum(seconds):.0f}" if seconds else ""
+        lines.append("| " + " | ".join([where, provider, *cells, fits]) + " |")
+    return "\n".join(lines)
+
+
 def core_speed() -> str:
     """One line per case: speed and memory of both, and how many times ours is better."""
     values: dict[str, dict[str, dict[str, float]]] = {}
@@ -140,6 +174,8 @@ def dna_accuracy() -> str:
 
 TABLES = {
     "long_horizon": long_horizon,
+    "neural_peers": neural_peers,
+    "one_model": one_model,
     "core_speed": core_speed,
     "dna_accuracy": dna_accuracy,
     "recall": recall,

@@ -6,8 +6,9 @@
 The published protocol: scaler and models fitted on the training part, choices made on the
 validation part, every window of the test part forecast from its own look-back. The peers get rows
 that are standardised already and squared error as their loss, since it is what is scored; they end
-early when validation has not improved for five checks, 100 steps apart. PatchTST gets steps of 128
-windows, as its paper; else they have their defaults. ``--steps`` ends their trainings there:
+early when validation has not improved for five checks, 100 steps apart. NHITS gets windows that
+are standardised one by one, without which it is worse, PatchTST steps of 128 windows, as its paper;
+else they have their defaults. ``--steps`` ends their trainings there:
 PatchTST's default of 5000 takes hours on one core. CPU seconds are those of fitting and of
 forecasting all test windows, imports not counted. Each has a process of its own, of one thread.
 """
@@ -36,7 +37,10 @@ OURS: dict[str, dict[str, Any]] = {
     "titans": {},
     "ridge": {"use_memory": False, "use_network": False},
 }
-PEERS: dict[str, dict[str, Any]] = {"NHITS": {}, "PatchTST": {"windows_batch_size": 128}}
+PEERS: dict[str, dict[str, Any]] = {
+    "NHITS": {"scaler_type": "standard"},
+    "PatchTST": {"windows_batch_size": 128},
+}
 
 
 class Job(NamedTuple):
@@ -45,10 +49,12 @@ class Job(NamedTuple):
     horizon: int
     provider: str
     steps: int | None
+    quick: bool
 
     @property
     def case(self) -> str:
-        return f"{self.dataset}, look-back {self.context}, horizon {self.horizon}"
+        quick = ", quick" * self.quick
+        return f"{self.dataset}, look-back {self.context}, horizon {self.horizon}{quick}"
 
     @property
     def name(self) -> str:
@@ -84,6 +90,7 @@ def perform(job: Job) -> list[dict[str, Any]]:
 def titans(job: Job, z: np.ndarray, borders: tuple[int, int, int]) -> tuple[np.ndarray, float]:
     """Forecasts of every test window and CPU seconds."""
     train_end, validation_end, _ = borders
+    short = {"max_steps": 20, "validate_every": 10} if job.quick else {}
     begun = time.process_time()
     forecaster = TitansForecaster(
         job.horizon,
@@ -91,7 +98,7 @@ def titans(job: Job, z: np.ndarray, borders: tuple[int, int, int]) -> tuple[np.n
         validation_size=validation_end - train_end,
         refit=False,
         random_state=0,
-        training=replace(DEFAULT_TRAINING, accelerator="cpu"),
+        training=replace(DEFAULT_TRAINING, accelerator="cpu", **short),
         progress=False,
         **OURS[job.provider],
     ).fit(z[:validation_end])
@@ -152,11 +159,12 @@ def main() -> None:
     parser.add_argument("--horizon", type=int, default=96, help="rows ahead")
     parser.add_argument("--peers", nargs="*", default=list(PEERS), choices=list(PEERS))
     parser.add_argument("--steps", type=int, help="the peers train for no more than these")
+    parser.add_argument("--quick", action="store_true", help="a short training of ours")
     options = parser.parse_args()
     torch.set_num_threads(1)  # as the runs; see the column "device"
     case = (options.dataset, options.context, options.horizon)
-    jobs = [Job(*case, provider, None) for provider in OURS]
-    jobs += [Job(*case, provider, options.steps) for provider in options.peers]
+    jobs = [Job(*case, provider, None, options.quick) for provider in OURS]
+    jobs += [Job(*case, provider, options.steps, options.quick) for provider in options.peers]
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for job in jobs:
             rows = pool.submit(perform, job).result()

@@ -60,6 +60,37 @@ def test_long_horizon_scores_the_forecaster_beside_floors_and_ablations(benchmar
     assert max(errors["ridge"], errors["titans"]) < errors["naive"] < errors["seasonal naive"]
 
 
+def rows_of(benchmarks: Path, name: str) -> list[dict[str, str]]:
+    with (benchmarks / "results" / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_one_model_is_scored_on_the_windows_of_those_for_each_horizon(benchmarks: Path) -> None:
+    case = ["--dataset", "seattle-weather", "--context", "28", "--horizon", "7", "3", "--quick"]
+    answer = run(benchmarks / "one_model.py", *case)
+    assert answer.returncode == 0, answer.stderr
+    found: dict[str, dict[str, str]] = {}
+    for row in rows_of(benchmarks, "one_model"):
+        if row["metric"] in ("MSE", "windows"):
+            found.setdefault(f"{row['case']}, {row['metric']}", {})[row["provider"]] = row["value"]
+    three, seven = (f"seattle-weather, look-back 28, horizon {h}, quick" for h in (3, 7))
+    every = {"one for all", "one for all, memory", "one for each", "one for each, memory"}
+    for case_of in (three, seven):
+        assert set(found[f"{case_of}, MSE"]) == every
+        assert len(set(found[f"{case_of}, windows"].values())) == 1
+    longest = found[f"{seven}, MSE"]  # there it is the same model
+    assert longest["one for all"] == longest["one for each"]
+    assert found[f"{three}, MSE"]["one for all"] != found[f"{three}, MSE"]["one for each"]
+
+
+def test_the_forecaster_is_there_beside_peers_that_are_not_installed(benchmarks: Path) -> None:
+    case = ["--dataset", "seattle-weather", "--context", "28", "--horizon", "7", "--quick"]
+    answer = run(benchmarks / "neural_peers.py", *case, "--peers")
+    assert answer.returncode == 0, answer.stderr
+    rows = rows_of(benchmarks, "neural_peers")
+    assert {row["provider"] for row in rows} == {"titans", "ridge"}
+
+
 def test_long_horizon_takes_any_csv(benchmarks: Path, tmp_path: Path) -> None:
     from titans_ts import load_dataset
 

@@ -26,6 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import _protocol
 import _record
 import numpy as np
 import pandas as pd
@@ -34,10 +35,10 @@ from _horizon_figure import draw
 
 import titans_core
 import titans_ts
-from titans_ts import TitansForecaster, dataset_info, list_datasets, load_dataset
+from titans_ts import dataset_info, list_datasets, load_dataset
 from titans_ts.evaluation import actual_windows, naive_forecasts, rolling_forecasts
 from titans_ts.floors import detect_season
-from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING
+from titans_ts.settings import DEFAULT_BACKBONE
 
 DATASETS = ["ETTh1", "ETTm1", "Weather", "ILI"]
 HORIZONS, SHORT_HORIZONS = [96, 192, 336, 720], [24, 36, 48, 60]
@@ -125,19 +126,16 @@ def perform(job: Job) -> list[dict[str, Any]]:
         score("naive", naive_forecasts(y, validation_end, job.horizon))
         season = season or detect_season(y[:train_end])
         score("seasonal naive", naive_forecasts(y, validation_end, job.horizon, season))
-    short = {"max_steps": 20, "validate_every": 10} if job.quick else {}
-    begun = time.process_time()
-    forecaster = TitansForecaster(
+    forecaster, fit = _protocol.fit(
+        y,
+        train_end,
+        validation_end,
         job.horizon,
         job.context,
-        validation_size=validation_end - train_end,
-        refit=False,  # the protocol: validation rows choose, they do not train
-        random_state=job.seed,
-        training=replace(DEFAULT_TRAINING, accelerator="cpu", **short),
-        progress=False,
+        seed=job.seed,
+        quick=job.quick,
         **FORECASTERS[job.provider],
-    ).fit(y[:validation_end])
-    fit = time.process_time() - begun
+    )
     fit_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     window = y[validation_end - forecaster.context_length_ : validation_end]
     took = []

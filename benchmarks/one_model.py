@@ -10,20 +10,17 @@ windows of the forecasters that are fitted for each horizon. Each fit has a proc
 from __future__ import annotations
 
 import argparse
-import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from typing import Any
 
+import _protocol
 import _record
 import numpy as np
 import torch
 from long_horizon import HORIZONS, SHORT_HORIZONS, load
 
-from titans_ts import TitansForecaster
 from titans_ts.evaluation import actual_windows, rolling_forecasts
-from titans_ts.settings import DEFAULT_TRAINING
 
 
 def perform(
@@ -34,18 +31,7 @@ def perform(
     y, (train_end, validation_end, test_end), _ = load(dataset, None)
     y = y[:test_end]
     level, scale = y[:train_end].mean(axis=0), y[:train_end].std(axis=0)
-    short = {"max_steps": 20, "validate_every": 10} if quick else {}
-    begun = time.process_time()
-    forecaster = TitansForecaster(
-        fitted,
-        context,
-        validation_size=validation_end - train_end,
-        refit=False,
-        random_state=0,
-        training=replace(DEFAULT_TRAINING, accelerator="cpu", **short),
-        progress=False,
-    ).fit(y[:validation_end])
-    seconds = time.process_time() - begun
+    forecaster, seconds = _protocol.fit(y, train_end, validation_end, fitted, context, quick=quick)
     start, rows = forecaster.snapshot(), []
     for horizon in horizons:
         actual = (actual_windows(y, validation_end, horizon) - level) / scale
@@ -83,7 +69,9 @@ def main() -> None:
     published = (HORIZONS, SHORT_HORIZONS)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         for dataset in options.dataset:
-            horizons = sorted(options.horizon or published[dataset == "ILI"])
+            horizons = sorted(set(options.horizon or published[dataset == "ILI"]))
+            if len(horizons) < 2:
+                parser.error("--horizon needs two or more, to be served by one model")
             for fitted, scored in [(horizons[-1], horizons), *((h, [h]) for h in horizons)]:
                 job = (dataset, context, fitted, scored, options.quick)
                 rows = pool.submit(perform, *job).result()

@@ -45,7 +45,7 @@ def test_the_scaled_error_needs_more_than_a_season() -> None:
 
 
 @pytest.mark.parametrize("levels", [None, [0.1, 0.42]])
-@pytest.mark.parametrize("learn", [None, False, "memory", True])
+@pytest.mark.parametrize("learn", [None, False, "memory", True, np.True_])
 def test_rolling_forecasts_are_those_made_by_hand(
     learn: Any, levels: list[float] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,3 +71,11 @@ def test_rolling_forecasts_are_those_made_by_hand(
         )
         np.testing.assert_allclose(forecast, wanted, rtol=1e-12)
     np.testing.assert_array_equal(end, forecaster.predict())  # it is left at the last origin
+
+
+@pytest.mark.parametrize("learn", [None, "memory", True])
+def test_levels_that_were_not_fitted_are_refused(learn: Any) -> None:
+    y = np.random.default_rng(0).normal(size=(140, 2)).cumsum(axis=0)
+    forecaster = TitansForecaster(3, 8, use_network=False).fit(y[:130])
+    with pytest.raises(ValueError, match="levels must lie within the fitted quantile_levels"):
+        rolling_forecasts(forecaster, y, 130, learn=learn, levels=[0.999])

@@ -20,11 +20,19 @@ from titans_ts.moments import (
     Quadratic,
     channel_moments,
     level_error,
-    sliding_products,
+    summed_products,
     training_moments,
     validation_moments,
     validation_span,
 )
+
+
+def sliding_products(
+    x: np.ndarray, y: np.ndarray, rows: int, columns: int, windows: int
+) -> np.ndarray:
+    """Those of one x and one y, of more entries than are needed."""
+    xs, ys = [x[: windows + rows - 1]], [y[: windows + columns - 1]]
+    return summed_products(xs, xs if x is y and rows == columns else ys, rows, columns, [1.0])
 
 
 def window_moments(y: np.ndarray, n: int) -> np.ndarray:

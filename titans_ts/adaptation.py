@@ -24,6 +24,11 @@ from titans_ts.validation_walk import remember
 from titans_ts.windows import PATCHES_AT_ONCE, Array, PatchClock, patches_ending
 
 
+def fits_on(learn: bool | Literal["memory"] | None) -> bool:
+    """Whether the linear part learns, too, and not the memories alone."""
+    return bool(learn) and learn != "memory"
+
+
 @dataclass
 class Stream:
     """Everything of one series that moves as its rows arrive.
@@ -146,7 +151,7 @@ class Stream:
             self.known = np.concatenate([self.known, known[None]])[-self.capacity :]
             self.rows += 1
             self.position += 1
-            if learn and learn != "memory":
+            if fits_on(learn):
                 self._learn_window(linear)
             if seasonal is not None and self.profile is not None:
                 self.profile = seasonal.write(self.profile, filled, known & bool(learn))

@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from titans_ts.adaptation import fits_on
 from titans_ts.forecaster import TitansForecaster
-from titans_ts.outlook import at_levels
-from titans_ts.question import Asked, ask_streams, ask_windows
+from titans_ts.frames import read_future
+from titans_ts.question import Asked, ask_streams, ask_windows, look_ahead_given
 from titans_ts.windows import Array, sliding_windows
 
 _WINDOWS_AT_ONCE = 128
@@ -45,6 +46,11 @@ def rolling_forecasts(
     Returns
     -------
     ndarray of shape (n, P, C), or (n, P, C, Q) with levels
+
+    Raises
+    ------
+    ValueError
+        A level lies outside the fitted ones, or the forecaster needs future covariates.
     """
     origins = range(first, len(y) - forecaster.prediction_length + 1)
     if learn is None:
@@ -53,9 +59,9 @@ def rolling_forecasts(
     for origin in origins:
         if origin > first:
             forecaster.update(y[origin - 1 : origin], learn=learn)
-        # All of a batch are forecast by what the last of them has learned.
         asked += ask_streams(forecaster._standing, forecaster.model_)
-        if learn is True or len(asked) == _WINDOWS_AT_ONCE or origin == origins[-1]:
+        # What only memories have learned is in the streams: they can be asked together, later.
+        if fits_on(learn) or len(asked) == _WINDOWS_AT_ONCE or origin == origins[-1]:
             forecasts.append(_wanted(forecaster, asked, levels))
             asked = []
     return np.concatenate(forecasts)
@@ -77,10 +83,14 @@ def _from_windows(
 def _wanted(
     forecaster: TitansForecaster, asked: list[Asked], levels: Sequence[float] | None
 ) -> Array:
-    point, quantiles = forecaster._answer(asked, None)
+    model, standing, layout = forecaster.model_, forecaster._standing, forecaster._layout
+    ends = {each.key: each.end for each in asked}
+    known = read_future(None, layout, ends, forecaster.prediction_length)
+    future = [known[each.key] for each in asked]
+    ahead = look_ahead_given(model, standing, layout, asked, future)
     if levels is None:
-        return point
-    return at_levels(quantiles, forecaster.model_.levels, np.asarray(levels))
+        return ahead.in_units(lambda outlook: outlook.mean)
+    return ahead.quantiles(model.levels, levels)[0]
 
 
 def naive_forecasts(y: Array, first: int, prediction_length: int, season_length: int = 1) -> Array:

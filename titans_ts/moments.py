@@ -32,29 +32,20 @@ _BLOCK = 2048  # windows gathered at a time, where they must be
 _MOST_KEPT = 2**28  # bytes of moments that are kept for who asks again
 
 
-def sliding_products(x: Array, y: Array, rows: int, columns: int, windows: int) -> Array:
-    """``M[i, j] = sum over t < windows of x[t + i] y[t + j]``, for i < rows and j < columns.
+def summed_products(
+    xs: Sequence[Array], ys: Sequence[Array], rows: int, columns: int, weights: Sequence[float]
+) -> Array:
+    """``M[i, j] = sum over k, t of weights[k] x[k][t + i] y[k][t + j]``, i < rows, j < columns.
 
-    ``x`` needs ``windows + rows - 1`` entries, ``y`` ``windows + columns - 1``.
+    With n windows (t < n; any number for each k) ``x[k]`` has ``n + rows - 1`` entries and ``y[k]``
+    ``n + columns - 1``. However many there are, one walk along the diagonals does.
 
     Examples
     --------
     >>> y = np.array([1.0, 2.0, 3.0])
-    >>> sliding_products(y, y, 2, 2, 2)
+    >>> summed_products([y], [y], 2, 2, [1.0])
     array([[ 5.,  8.],
            [ 8., 13.]])
-    """
-    xs, ys = [x[: windows + rows - 1]], [y[: windows + columns - 1]]
-    return summed_products(xs, xs if x is y and rows == columns else ys, rows, columns, [1.0])
-
-
-def summed_products(
-    xs: Sequence[Array], ys: Sequence[Array], rows: int, columns: int, weights: Sequence[float]
-) -> Array:
-    """The sum of weights times `sliding_products` of many x and y, of any numbers of windows.
-
-    The recurrence is linear: however many there are, one walk along the diagonals does.
-    ``xs[k]`` has as many entries as it needs and no more, so has ``ys[k]``.
     """
     if rows > columns:  # fewer and longer steps
         return summed_products(ys, xs, columns, rows, weights).T

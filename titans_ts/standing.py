@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from titans_ts.adaptation import Stream
+from titans_ts.adaptation import Stream, fits_on
 from titans_ts.linear import LinearPart
 from titans_ts.model import Model
 from titans_ts.panels import Panel
@@ -35,8 +35,7 @@ class Standing:
         ValueError
             A value is so far out that nothing could be computed from it.
         """
-        learns = bool(learn) and learn != "memory"
-        standing = self.copy(linear=learns)  # so that an interrupted update has not begun
+        standing = self.copy(linear=fits_on(learn))  # so that an interrupted update has not begun
         scalers = dict(zip(standing.streams, model.scalers, strict=True))
         for each in panel.series:
             scalers[each.key].check(each.values, "y_new")

@@ -20,6 +20,7 @@ import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from importlib.util import find_spec
 from multiprocessing import get_context
 from typing import Any, NamedTuple
 
@@ -158,6 +159,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="the peers train for no more than these")
     parser.add_argument("--quick", action="store_true", help="a short training of ours")
     options = parser.parse_args()
+    if options.peers and find_spec("neuralforecast") is None:
+        parser.error("neuralforecast is not installed: pip install it, or give --peers no name")
     torch.set_num_threads(1)  # as the runs; see the column "device"
     case = (options.dataset, options.context, options.horizon)
     jobs = [Job(*case, provider, None, options.quick) for provider in OURS]

@@ -101,8 +101,9 @@ class QueryKeyValue(nn.Module):
             # A copy: a view would keep all of the tokens alive for as long as the stream.
             new_tail = padded[:, padded.shape[1] - self.reach :].clone()
             time = projected.shape[1]
-            projected = torch.addcmul(self.bias, padded[:, :time], self.taps[0])
-            for i, tap in enumerate(self.taps[1:], start=1):
+            first, *others = self.taps.unbind()
+            projected = torch.addcmul(self.bias, padded[:, :time], first)
+            for i, tap in enumerate(others, start=1):
                 projected = torch.addcmul(projected, padded[:, i : i + time], tap)
         qkv = functional.silu(projected).view(*x.shape[:2], 3, self.num_heads, -1)
         q, k = unit_length(qkv[:, :, :2]).unbind(2)

@@ -39,10 +39,11 @@ def neural_memory_step(
     batch, _, heads, dim = q.shape
     query, key, value = (x.reshape(-1, 1, dim) for x in (q, k, v))  # (B H, 1, D)
     theta, alpha = (gate.reshape(batch, heads, 1, 1) for gate in (memory_lr, forget_gate))
+    eta = None if momentum_decay is None else momentum_decay.reshape(batch, heads, 1, 1)
     activation = getattr(functional, form.activation)
     norm = None
     if form.norm is not None:
-        gain, bias = (x.repeat(batch, 1)[:, None] for x in form.norm)
+        gain, bias = (x.expand(batch, heads, dim).reshape(-1, 1, dim) for x in form.norm)
         norm = (gain, bias)
 
     anchor = [w.flatten(0, 1) for w in state.anchor]
@@ -58,28 +59,44 @@ def neural_memory_step(
     if trace is not None:
         trace.append(_trace(inputs, deltas, anchor, batch))
 
-    scale = -theta.reshape(-1, 1, 1)
-    pairs = zip(inputs, deltas, strict=True)
-    step = tuple(torch.bmm(a.mT, d * scale).view(batch, heads, a.shape[-1], -1) for a, d in pairs)
-    momentum: Weights = ()
-    if momentum_decay is not None:
-        eta = momentum_decay.reshape(batch, heads, 1, 1)
-        step = momentum = tuple(
-            torch.addcmul(now, s, eta) for now, s in zip(step, state.momentum, strict=True)
-        )
-    if write_mask is not None:  # a masked token must not let momentum in a second time
-        step = tuple(s * write_mask[..., None, None] for s in step)
-    if rest is None:
-        kept = tuple(w * (1 - alpha) for w in state.weights)
-    else:
-        kept = tuple(torch.lerp(w, r, alpha) for w, r in zip(state.weights, rest, strict=True))
-    weights = tuple(w + s for w, s in zip(kept, step, strict=True))
+    weights, momentum = _write(inputs, deltas, theta, eta, alpha, state, rest, write_mask)
 
     readable = [w.flatten(0, 1) for w in weights] if read == "inclusive" else anchor
     y = _forward(readable, query, activation, form.residual, norm)[2]
     offset = (state.offset + 1) % chunk_size
     state = NeuralMemoryState(state.anchor if offset else weights, weights, momentum, offset)
     return y.view(q.shape), state
+
+
+def _write(
+    inputs: list[Tensor],
+    deltas: list[Tensor],
+    theta: Tensor,
+    eta: Tensor | None,
+    alpha: Tensor,
+    state: NeuralMemoryState,
+    rest: Weights | None,
+    write_mask: Tensor | None,
+) -> tuple[Weights, Weights]:
+    """Weights and momentum after this token, per layer ``(B, H, d_in, d_out)``."""
+    weights, momentum = [], []
+    scale = -theta.flatten(0, 1)
+    for layer, before in enumerate(state.weights):
+        a, step = inputs[layer].mT, deltas[layer] * scale
+        after = before * (1 - alpha) if rest is None else torch.lerp(before, rest[layer], alpha)
+        after = after.contiguous()
+        if eta is None:
+            after.view(-1, *after.shape[2:]).baddbmm_(a, step)
+        else:
+            s = (state.momentum[layer] * eta).contiguous()
+            s.view(-1, *s.shape[2:]).baddbmm_(a, step)
+            if write_mask is None:
+                after += s
+            else:  # a masked token must not let momentum in a second time
+                after.addcmul_(s, write_mask[..., None, None])
+            momentum.append(s)
+        weights.append(after)
+    return tuple(weights), tuple(momentum)
 
 
 def _forward(

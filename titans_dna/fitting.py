@@ -29,7 +29,7 @@ Array = NDArray[np.float64]
 TOKEN_BASES = 16
 """Bases that the memory reads as one token."""
 
-_COMPARED_ROWS = 2000, 1000  # to learn from and to be told, when strands are compared
+_COMPARED_ROWS = 3000  # at most, when strands are compared
 
 Fold = tuple[Rows, Rows]
 
@@ -113,7 +113,7 @@ def fit_model(
     rows = np.arange(len(y))
     strands = recipe.strands
     if strands == "auto":
-        strands = _choose_strands(inputs, y, class_weights, folds[0], recipe) if folds else None
+        strands = _choose_strands(inputs, y, class_weights, folds, recipe) if folds else None
     trained: list[tuple[SequenceNetwork, TrainingHistory]] = []
     for fold, (learn, held) in enumerate(folds or [(rows, rows)]):
         trained.append(_train(inputs, y, class_weights, learn, held, recipe, strands, fold))
@@ -149,28 +149,26 @@ def fit_model(
 
 
 def _choose_strands(
-    inputs: Any, y: NDArray[np.int64], class_weights: Array, fold: Fold, recipe: Recipe
+    inputs: Any, y: NDArray[np.int64], class_weights: Array, folds: Series[Fold], recipe: Recipe
 ) -> str | None:
     """Read both strands, unless one alone tells held-out rows better by a standard error.
 
     The closed-form comparison of words decides; networks would take minutes to say the same.
     """
-    learn, held = (_sample(rows, most) for rows, most in zip(fold, _COMPARED_ROWS, strict=True))
-    rows = np.concatenate([learn, held])
+    rows = np.linspace(0, len(y) - 1, min(len(y), _COMPARED_ROWS)).astype(np.int64)
     sample, classes = inputs.take(rows), y[rows]
-    parts = np.arange(len(learn)), np.arange(len(learn), len(rows))
+    # Of all folds: the tens of rows that one of them holds out of a small set would say little.
+    several = [tuple(np.flatnonzero(np.isin(rows, part)) for part in fold) for fold in folds]
+    parts = [(learn, held) for learn, held in several if len(learn) and len(held)]
+    held_out = np.concatenate([held for _, held in parts])
+    weights, told = class_weights[classes[held_out]], (np.arange(len(held_out)), classes[held_out])
     losses = []
     for both_strands in (False, True):
         part = alike_part(recipe.length, both_strands)
-        (said,) = part.cross_fit(sample, classes, class_weights, [parts])
-        picked = said[np.arange(len(held)), y[held]].clip(1e-7)
-        losses.append(-class_weights[y[held]] * np.log(picked))
+        said = np.concatenate(part.cross_fit(sample, classes, class_weights, parts))
+        losses.append(-weights * np.log(said[told].clip(1e-7)))
     worse = losses[1] - losses[0]
-    return None if worse.mean() > worse.std() / np.sqrt(len(held)) else "average"
-
-
-def _sample(rows: Rows, most: int) -> Rows:
-    return rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(np.int64)]
+    return None if worse.mean() > worse.std() / np.sqrt(len(held_out)) else "average"
 
 
 def _train(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from _memory import resident_mib
 from torch import Tensor, nn
 
 STEPS = 40  # one-token steps timed by one request; the state is carried from one to the next
@@ -118,20 +118,14 @@ class Bench:
         self.both(self.x[:1, : self.chunk].detach().requires_grad_())  # warm-up: one chunk
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts anew
-        before = _resident("VmRSS")
+        before = resident_mib("VmRSS")
         _check(self.both())
-        return _resident("VmHWM") - before
+        return resident_mib() - before
 
 
 def _check(y: Tensor) -> None:
     if not y.isfinite().all():
         raise FloatingPointError("the output is not finite")
-
-
-def _resident(field: str) -> float:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) / 1024
 
 
 def main() -> None:

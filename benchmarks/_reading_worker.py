@@ -1,19 +1,18 @@
 """Read one file in one way, in a process of its own: prints letters, seconds and peak MiB as JSON.
 
-    python benchmarks/_reading_worker.py encode titans_dna FILE
-
-Linux: the peak is that of /proc, which no parent process adds to.
+python benchmarks/_reading_worker.py encode titans_dna FILE
 """
 
 from __future__ import annotations
 
 import json
 import random
-import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from _memory import resident_mib
 
 from titans_dna.alphabet import encode
 
@@ -90,6 +89,4 @@ if __name__ == "__main__":
     else:
         count = {"fetch": fetch, "index": index}[task](provider, path)
     seconds = time.perf_counter() - begun
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    print(json.dumps({"letters": count, "seconds": seconds, "peak": int(found[1]) / 1024}))
+    print(json.dumps({"letters": count, "seconds": seconds, "peak": resident_mib()}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from dna_inputs import (
 
 from titans_core.training import TrainingConfig
 from titans_dna import TitansDNAClassifier, fitting, read_sequences
+from titans_dna.blend import Blend
+from titans_dna.kmers import kmer_counts
 from titans_dna.network import opposite_strand
 
 X, Y = reads()
@@ -83,6 +86,65 @@ def test_relatives_stay_on_one_side_of_every_fold(monkeypatch: pytest.MonkeyPatc
     fit(relatives, labels, validation="random", **QUICKEST)
     ((learn, held),) = seen
     assert set(family[learn]) & set(family[held])
+
+
+def test_strands_are_compared_on_what_all_folds_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[np.ndarray] = []
+
+    class Part:
+        def __init__(self, both_strands: bool) -> None:
+            self.both_strands = both_strands
+
+        def cross_fit(self, _: Any, y: Any, __: Any, folds: Any) -> list[np.ndarray]:
+            heard.append(np.concatenate([held for _, held in folds]))
+            # Both strands do better in the first fold, and worse in all the others.
+            right = [0.9 if self.both_strands == (i == 0) else 0.6 for i in range(len(folds))]
+            told = zip(right, folds, strict=True)
+            return [np.where(np.eye(2)[y[held]] > 0, p, 1 - p) for p, (_, held) in told]
+
+    monkeypatch.setattr(fitting, "alike_part", lambda _, both_strands: Part(both_strands))
+    classifier = fit(*reads(90, 40), **{**QUICKEST, "n_networks": 3, "reverse_complement": "auto"})
+    assert classifier.strands_ is None
+    assert len(heard) == 2
+    for rows in heard:
+        np.testing.assert_array_equal(rows, classifier.held_out_)
+
+
+def test_who_has_no_say_is_not_asked(
+    ragged: TitansDNAClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ragged.model_
+    weights = np.ones(len(model.experts))
+    weights[:2] = 0  # the network, and the first of the others
+    mute = replace(model, blend=Blend(weights))
+    asked = read_sequences(UNSEEN)
+    expected = mute.blend(model.by_expert(asked))
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("it was asked")
+
+    monkeypatch.setattr("titans_dna.model.probabilities", fail)
+    monkeypatch.setattr(model.linear[0], "probabilities", fail)
+    np.testing.assert_allclose(mute.log_probabilities(asked), expected, rtol=0, atol=1e-12)
+
+
+def test_rows_are_answered_a_block_at_a_time(
+    ragged: TitansDNAClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = read_sequences(UNSEEN)
+    whole = ragged.model_.by_expert(asked), ragged.model_.floor_probabilities(asked)
+    most: list[int] = []
+
+    def counted(sequences: Any, *arguments: Any) -> Any:
+        most.append(len(sequences))
+        return kmer_counts(sequences, *arguments)
+
+    monkeypatch.setattr("titans_dna.kmers.kmer_counts", counted)
+    monkeypatch.setattr("titans_dna.model._BLOCK_BASES", 100)
+    cut = ragged.model_.by_expert(asked), ragged.model_.floor_probabilities(asked)
+    assert 1 <= max(most) <= 5
+    for one, other in zip(whole, cut, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
 
 
 def test_what_is_said_of_held_out_rows_stands_in_their_order(ragged: TitansDNAClassifier) -> None:

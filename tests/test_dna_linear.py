@@ -16,8 +16,10 @@ from titans_dna import read_sequences
 from titans_dna.blend import Blend
 from titans_dna.folds import make_folds
 from titans_dna.kernel_part import KernelPart
+from titans_dna.kmers import kmer_counts, root_shares
 from titans_dna.linear import linear_parts, part_from_dict
-from titans_dna.similarity import Anywhere, Numbers, Places, Tolerant
+from titans_dna.places import Places, Tolerant
+from titans_dna.similarity import Anywhere, Numbers
 
 RNG = np.random.default_rng(0)
 KINDS: list[Any] = [Places, Tolerant, Anywhere]
@@ -73,8 +75,9 @@ def test_how_alike_two_sequences_are_depends_on_no_others(kind: Any) -> None:
         np.testing.assert_array_equal(alone, similarity(X))
 
 
-def test_places_are_the_cosines_of_words_at_places() -> None:
-    X = odd_reads(9, 12)
+@pytest.mark.parametrize("length", [1, 2, 3, 12, 63, 64, 65, 66, 130])
+def test_places_are_the_cosines_of_words_at_places(length: int) -> None:
+    X = odd_reads(9, length)
     similarity = Places()
     similarity.prepare(read_sequences(X))
     found = similarity(read_sequences(X))
@@ -86,7 +89,7 @@ def test_places_are_the_cosines_of_words_at_places() -> None:
     for i, a in enumerate(X):
         for j, b in enumerate(X):
             cosines = []
-            for k in (1, 2, 3):
+            for k in range(1, min(length, 3) + 1):
                 mine, theirs = words(a, k), words(b, k)
                 sizes = (len(mine) * len(theirs)) ** 0.5
                 cosines.append(len(mine & theirs) / sizes if sizes else 0)
@@ -112,6 +115,16 @@ def test_words_anywhere_do_not_care_where() -> None:
     s = similarity(read_sequences(["ACGTTGCA", "NNNACGTTGCANN", "CCCCCCCC"]))[:, 0]
     assert s[0] == pytest.approx(s[1], abs=1e-6)
     assert s[2] < 0.5
+
+
+@pytest.mark.parametrize("both_strands", [False, True])
+@pytest.mark.parametrize("length", [3, 40, 300, 2500])
+def test_words_anywhere_are_compared_in_double_precision(length: int, both_strands: bool) -> None:
+    X = read_sequences(reads(12, length)[0])
+    similarity = Anywhere(both_strands)
+    similarity.prepare(X)
+    shares = root_shares(kmer_counts(X, 6), 6, both_strands).toarray().astype(float)
+    np.testing.assert_allclose(similarity(X), shares @ shares.T / 6, rtol=0, atol=5e-7)
 
 
 def test_numbers_are_compared_by_products_or_differences() -> None:

@@ -249,7 +249,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         inputs = read_inputs(self, X)
         return answer_frame(inputs, self._read(inputs), self.classes_, like=X)
 
-    def iter_predict(self, X: Any, *, batch_bases: int = 2**20) -> Iterator[Any]:
+    def iter_predict(self, X: Any, *, batch_bases: int = 2**18) -> Iterator[Any]:
         """`predict_frame` in pieces, for files that are larger than memory.
 
         Parameters
@@ -282,7 +282,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         inputs, labels = read_training(self, X, y, reset=False)
         if isinstance(inputs, Sequences):
             inputs = prepare(self, inputs)
-        floor = self.model_.floor.probabilities(self._scaled(inputs))
+        floor = self.model_.floor_probabilities(self._scaled(inputs))
         return score_report(labels, np.exp(self._read(inputs)), self.classes_, baseline_proba=floor)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -20,7 +20,8 @@ Array = NDArray[np.float64]
 Answer = Callable[[SequenceNetwork, Features], Tensor]
 
 BATCH_BASES = 2**16
-"""Padded bases that a network reads at a time; longer sequences are streamed."""
+"""Longer sequences are streamed."""
+_TOGETHER = 2**14  # padded bases of shorter ones that are read at a time
 
 
 def probabilities(
@@ -80,7 +81,7 @@ def _answer_rows(
     if crop is not None:
         lengths = np.minimum(lengths, crop)
     parts, order = [], []
-    for batch in like_lengths(lengths, BATCH_BASES):
+    for batch in like_lengths(lengths, _TOGETHER):
         order.append(batch)
         if not isinstance(inputs, np.ndarray) and lengths[batch[0]] > BATCH_BASES:
             tokens = inputs[int(rows[batch[0]])]

@@ -27,7 +27,7 @@ _MOST_LANDMARKS = 2500
 _MOST_CELLS = 5 * 10**7  # of the matrix of rows and landmarks
 _PENALTIES = (0.1, 1.0, 10.0)
 _SHARPNESS = np.geomspace(0.5, 64, 29)
-_READ_ROWS = 8192
+_BLOCK_ROWS = 128  # compared at a time
 
 
 class KernelPart:
@@ -69,20 +69,16 @@ class KernelPart:
 
     def probabilities(self, inputs: Any) -> Array:
         """Class probabilities ``(n, K)``."""
-        parts = []
-        for first in range(0, len(inputs), _READ_ROWS):
-            rows = np.arange(first, min(len(inputs), first + _READ_ROWS))
-            scores = self._compare(_take(inputs, rows)) @ self.coefficients + self.mean
-            parts.append(self._softmax(scores))
-        return np.concatenate(parts)
+        return self._softmax(self._compare(inputs) @ self.coefficients + self.mean)
 
     def _compare(self, inputs: Any) -> NDArray[np.float32]:
-        s = self.similarities[0](inputs)
-        for similarity in self.similarities[1:]:
-            s = s + similarity(inputs)
-        s = s / np.float32(len(self.similarities))
-        kernel = s if self.gamma is None else np.exp(np.float32(self.gamma) * (s - 1))
-        return kernel.astype(np.float32, copy=False)
+        blocks = []
+        for first in range(0, len(inputs), _BLOCK_ROWS):
+            block = _take(inputs, np.arange(first, min(len(inputs), first + _BLOCK_ROWS)))
+            s = np.sum([similarity(block) for similarity in self.similarities], axis=0)
+            s /= np.float32(len(self.similarities))
+            blocks.append(s if self.gamma is None else np.exp(np.float32(self.gamma) * (s - 1)))
+        return np.concatenate(blocks)
 
     def _sharpen(self, scores: Array, y: NDArray[np.int64], weights: Array) -> None:
         def loss(sharpness: float) -> float:
@@ -157,7 +153,8 @@ class _Solver:
         mean = weights @ goal / weights.sum()
         left = gram + penalty * self.square
         right = products[:, :-1] - products[:, -1:] * mean
-        coefficients: Array = cho_solve(_factor(left), right)
+        # Rows one after the other, as when they are loaded: products then round alike.
+        coefficients = np.ascontiguousarray(cho_solve(_factor(left), right))
         return coefficients, mean
 
     def _sums(self, rows: Any) -> tuple[Array, Array]:

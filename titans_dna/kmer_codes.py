@@ -21,7 +21,7 @@ Mask = NDArray[np.bool_]
 
 MAX_K = 31
 """A longer k-mer does not fit into the two bits a base of a 64-bit number."""
-BLOCK_BASES = 1 << 20
+BLOCK_BASES = 1 << 18
 """Bases looked at together: what bounds the memory taken on top of the result."""
 
 _LONGEST_UNIT = 6

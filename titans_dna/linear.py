@@ -17,7 +17,8 @@ from titans_dna.batches import Inputs, Rows
 from titans_dna.kernel_part import KernelPart
 from titans_dna.kmer_network import KmerNetwork
 from titans_dna.kmers import KmerBaseline
-from titans_dna.similarity import Anywhere, Numbers, Places, Tolerant
+from titans_dna.places import Places, Tolerant
+from titans_dna.similarity import Anywhere, Numbers
 
 Array = NDArray[np.float64]
 Fold = tuple[Rows, Rows]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +14,12 @@ from titans_dna.blend import Blend
 from titans_dna.inference import embeddings, probabilities
 from titans_dna.linear import LinearPart
 from titans_dna.network import SequenceNetwork
+from titans_dna.sequence_files import cut
+from titans_dna.sequences import Sequences
 
 Array = NDArray[np.float64]
+
+_BLOCK_BASES = 2**16
 
 
 @dataclass(frozen=True)
@@ -48,21 +54,18 @@ class Model:
         return (*(f"network, {head}" for head in heads), *(part.name for part in self.linear))
 
     def log_probabilities(self, inputs: Inputs) -> Array:
-        """Logarithms of the class probabilities, ``(n, K)``."""
-        return self.blend(self.by_expert(inputs))
+        """Logarithms of the class probabilities, ``(n, K)``: who has no say is not asked."""
+        weights = self.blend.weights
+        heard = weights > 0
+        return Blend(weights[heard])(self._answers(inputs, heard))
 
     def by_expert(self, inputs: Inputs) -> Array:
         """Class probabilities of each expert, ``(E, n, K)``."""
-        rows = np.arange(len(inputs))
-        answers = []
-        if self.networks:
-            each = [
-                probabilities(network, inputs, rows, both_strands=self.both_strands)
-                for network in self.networks
-            ]
-            answers.extend(np.mean(each, axis=0).transpose(1, 0, 2))
-        answers.extend(part.probabilities(inputs) for part in self.linear)
-        return np.stack(answers)
+        return self._answers(inputs, np.ones(len(self.experts), bool))
+
+    def floor_probabilities(self, inputs: Inputs) -> Array:
+        """Class probabilities of the floor, ``(n, K)``."""
+        return np.concatenate([self.floor.probabilities(block) for block in _blocks(inputs)])
 
     def embed(self, inputs: Inputs) -> Array:
         """What the networks' last layers see, side by side, ``(n, width)``."""
@@ -71,3 +74,29 @@ class Model:
             [embeddings(n, inputs, rows, both_strands=self.both_strands) for n in self.networks],
             axis=1,
         )
+
+    def _answers(self, inputs: Inputs, asked: NDArray[np.bool_]) -> Array:
+        """What those of the experts that are asked say, ``(number asked, n, K)``."""
+        n_heads = len(self.experts) - len(self.linear)
+        heads, parts = asked[:n_heads], asked[n_heads:]
+        blocks = []
+        for block in _blocks(inputs):
+            answers: list[Array] = []
+            if heads.any():
+                rows = np.arange(len(block))
+                each = [
+                    probabilities(network, block, rows, both_strands=self.both_strands)
+                    for network in self.networks
+                ]
+                answers.extend(np.mean(each, axis=0).transpose(1, 0, 2)[heads])
+            answers.extend(part.probabilities(block) for part in compress(self.linear, parts))
+            blocks.append(np.stack(answers))
+        return np.concatenate(blocks, axis=1)
+
+
+def _blocks(inputs: Inputs) -> Iterable[Inputs]:
+    """Some rows at a time: what an expert needs for a row is thousands of times its bases."""
+    if isinstance(inputs, Sequences):
+        return cut(inputs, _BLOCK_BASES)
+    rows = max(1, _BLOCK_BASES // inputs.shape[1])
+    return (inputs[first : first + rows] for first in range(0, len(inputs), rows))

@@ -18,15 +18,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from titans_dna.alphabet import COMPLEMENT
-from titans_dna.batches import take_batch
-from titans_dna.kmers import kmer_counts, root_shares
+from titans_dna.kmer_counting import first_columns, kmer_counts
+from titans_dna.kmers import root_shares
+from titans_dna.places import Places, Tolerant
 from titans_dna.sequences import Sequences
 
 Floats = NDArray[np.float32]
-Codes = NDArray[np.int64]
-
-_BLOCK_CELLS = 2**23
 
 
 class Similarity(Protocol):
@@ -42,106 +39,46 @@ class Similarity(Protocol):
         """All that it holds, as `save_tree` takes it."""
 
 
-class Places:
-    """Words at the same places, of sequences of one length."""
-
-    _WORDS = (1, 2, 3)
-
-    def __init__(self, both_strands: bool = False) -> None:
-        self.both_strands = both_strands
-
-    def prepare(self, landmarks: Sequences) -> None:
-        """Take the rows that all others will be compared with."""
-        self.landmarks = take_batch(landmarks, np.arange(len(landmarks))).numpy() & np.uint8(15)
-        self._described: list[Any] | None = None
-
-    def __call__(self, inputs: Sequences) -> Floats:
-        """``(n, number of landmarks)``."""
-        if self._described is None:
-            self._described = self._describe(self.landmarks)
-            if self.both_strands:
-                reverse = self._describe(COMPLEMENT[self.landmarks[:, ::-1]])
-                pairs = zip(self._described, reverse, strict=True)
-                self._described = [a + b for a, b in pairs]
-            norms = map(_norms, self._describe(self.landmarks))
-            self._sizes: list[Any] = [(1 + self.both_strands) * norm for norm in norms]
-        width = self.landmarks.shape[1] * sum(4**k for k in self._WORDS)
-        step = max(1, _BLOCK_CELLS // width)
-        parts = []
-        for first in range(0, len(inputs), step):
-            rows = np.arange(first, min(len(inputs), first + step))
-            words = self._describe(take_batch(inputs, rows).numpy() & np.uint8(15))
-            alike = np.zeros((len(rows), len(self.landmarks)), np.float32)
-            # Whole numbers until here, whose sums are exact: no row's answer depends on the others.
-            for mine, theirs, sizes in zip(words, self._described, self._sizes, strict=True):
-                alike += mine @ theirs.T / (_norms(mine)[:, None] * sizes * np.float32(len(words)))
-            parts.append(alike)
-        return np.concatenate(parts)
-
-    def _describe(self, codes: NDArray[np.uint8]) -> list[Floats]:
-        """One matrix of whole numbers for each length of word: which word stands where."""
-        described = []
-        for k in self._WORDS:
-            if codes.shape[1] >= k:
-                word, known = _words(codes, k)
-                one_hot = np.zeros((len(codes), word.shape[1] * 4**k), np.float32)
-                row, place = np.nonzero(known)
-                one_hot[row, place * 4**k + word[row, place]] = 1
-                described.append(one_hot)
-        return described
-
-    def to_dict(self) -> dict[str, Any]:
-        """All that it holds, as `save_tree` takes it."""
-        kind = "tolerant" if isinstance(self, Tolerant) else "places"
-        return {"kind": kind, "both_strands": self.both_strands, "landmarks": self.landmarks}
-
-
-class Tolerant(Places):
-    """Words at about the same places: their indicators, smeared along the sequence."""
-
-    _SMEARED = ((3, 4), (4, 10))  # letters of a word; standard deviation of its place
-    _FINENESS = 64
-
-    def _describe(self, codes: NDArray[np.uint8]) -> list[Floats]:
-        n, length = codes.shape
-        described = []
-        for k, deviation in self._SMEARED:
-            if length < k:
-                continue
-            word, known = _words(codes, k)
-            row, place = np.nonzero(known)
-            centres = -(-word.shape[1] // deviation)
-            # Half places, so that the centres lie alike from both ends, and both strands are alike.
-            half = 2 * place - (word.shape[1] - 1 - (centres - 1) * deviation)
-            cells = np.zeros(n * centres * 4**k, np.float32)
-            for offset in range(-3, 5):
-                centre = half // (2 * deviation) + offset
-                apart = (half - 2 * deviation * centre) / (2 * deviation)
-                inside = (centre >= 0) & (centre < centres) & (np.abs(apart) <= 3)
-                cell = (row[inside] * centres + centre[inside]) * 4**k + word[row, place][inside]
-                weight = np.round(self._FINENESS * np.exp(-(apart[inside] ** 2) / 2))
-                cells += np.bincount(cell, weight, minlength=len(cells)).astype(np.float32)
-            described.append(cells.reshape(n, -1))
-        return described
-
-
 class Anywhere:
-    """Words of one to six letters wherever they stand, of sequences of any lengths."""
+    """Words of one to six letters wherever they stand, of sequences of any lengths.
+
+    Parameters
+    ----------
+    both_strands : bool
+        Count the words of both strands.
+    """
 
     _LONGEST = 6
+    _FULL = 0.2  # of words that a landmark has with this chance, a full matrix is faster
+    _FINENESS = 2.0**25  # sums of products of such shares are exact in double precision
 
     def __init__(self, both_strands: bool = False) -> None:
         self.both_strands = both_strands
 
     def prepare(self, landmarks: Sequences) -> None:
         """Take the rows that all others will be compared with."""
-        self.landmarks = self._shares(landmarks)
+        self._take(self._shares(landmarks))
 
     def __call__(self, inputs: Sequences) -> Floats:
         """``(n, number of landmarks)``."""
-        products = (self._shares(inputs) @ self.landmarks.T).toarray()
-        alike: Floats = products.astype(np.float32) / self._LONGEST
+        shares = self._shares(inputs)
+        split = len(self._common)
+        products = self._exact(shares[:, :split]) @ self._common
+        products += (shares[:, split:].astype(np.float64) @ self._rare).toarray()
+        alike: Floats = (products / self._LONGEST).astype(np.float32)
         return alike
+
+    def _take(self, shares: Any) -> None:
+        firsts = first_columns(self._LONGEST)
+        filled = np.add.reduceat(np.bincount(shares.indices, minlength=firsts[-1]), firsts[:-1])
+        full = filled > self._FULL * np.diff(firsts) * shares.shape[0]
+        split = firsts[self._LONGEST if full.all() else int(full.argmin())]
+        self._common = np.ascontiguousarray(self._exact(shares[:, :split]).T)
+        self._rare = shares[:, split:].T.tocsr().astype(np.float64)
+
+    def _exact(self, shares: Any) -> NDArray[np.float64]:
+        rounded: NDArray[np.float64] = shares.toarray().astype(np.float64) * self._FINENESS
+        return np.round(rounded, out=rounded) / self._FINENESS
 
     def _shares(self, sequences: Sequences) -> Any:
         counts = kmer_counts(sequences, self._LONGEST)
@@ -149,15 +86,27 @@ class Anywhere:
 
     def to_dict(self) -> dict[str, Any]:
         """All that it holds, as `save_tree` takes it."""
-        shares = self.landmarks.tocsr()
+        from scipy.sparse import csr_matrix, hstack
+
+        shares = hstack([csr_matrix(self._common.T), self._rare.T], format="csr")
         return {
             "kind": "anywhere",
             "both_strands": self.both_strands,
             "shape": list(shares.shape),
-            "data": shares.data,
+            "data": shares.data.astype(np.float32),
             "indices": shares.indices,
             "indptr": shares.indptr,
         }
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> Anywhere:
+        """What `to_dict` gave."""
+        from scipy.sparse import csr_matrix
+
+        anywhere = cls(tree["both_strands"])
+        parts = tree["data"], tree["indices"], tree["indptr"]
+        anywhere._take(csr_matrix(parts, shape=tuple(tree["shape"])))
+        return anywhere
 
 
 class Numbers:
@@ -183,36 +132,21 @@ class Numbers:
         """All that it holds, as `save_tree` takes it."""
         return {"kind": "numbers", "products": self.products, "landmarks": self.landmarks}
 
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> Numbers:
+        """What `to_dict` gave."""
+        numbers = cls(tree["products"])
+        numbers.landmarks = tree["landmarks"]
+        return numbers
+
 
 def similarity_from_dict(tree: dict[str, Any]) -> Similarity:
     """What a similarity's `to_dict` gave."""
-    if tree["kind"] == "numbers":
-        numbers = Numbers(tree["products"])
-        numbers.prepare(tree["landmarks"])
-        return numbers
-    if tree["kind"] == "anywhere":
-        from scipy.sparse import csr_matrix
-
-        anywhere = Anywhere(tree["both_strands"])
-        parts = tree["data"], tree["indices"], tree["indptr"]
-        anywhere.landmarks = csr_matrix(parts, shape=tuple(tree["shape"]))
-        return anywhere
-    places = (Tolerant if tree["kind"] == "tolerant" else Places)(tree["both_strands"])
-    places.landmarks, places._described = tree["landmarks"], None
-    return places
-
-
-def _words(codes: NDArray[np.uint8], k: int) -> tuple[Codes, NDArray[np.bool_]]:
-    """Number of the word that begins at each place ``(n, length - k + 1)``; whether it has one."""
-    places = codes.shape[1] - k + 1
-    word = np.zeros((len(codes), places), np.int64)
-    known = np.ones((len(codes), places), bool)
-    for j in range(k):
-        letters = codes[:, j : j + places]
-        word, known = word * 4 + (letters & 3), known & (letters < 4)
-    return word, known
-
-
-def _norms(rows: Floats) -> Floats:
-    norms: Floats = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    return np.maximum(norms, np.float32(1e-6))
+    kinds: dict[str, Any] = {
+        "numbers": Numbers,
+        "anywhere": Anywhere,
+        "places": Places,
+        "tolerant": Tolerant,
+    }
+    similarity: Similarity = kinds[tree["kind"]].from_dict(tree)
+    return similarity

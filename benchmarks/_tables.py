@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import _record
@@ -142,13 +143,19 @@ def recall() -> str:
 
 
 DNA_PROVIDERS = ("titans", "its networks alone", "its linear parts alone", "k-mer LR")
+DNA_ABLATION = (
+    "network",
+    "network, memory frozen",
+    "network, attention only",
+    "network, CNN only",
+)
 
 
-def dna_accuracy() -> str:
-    """One line per task: accuracy and MCC of the classifier, its parts and the floor."""
+def _dna_cells(providers: tuple[str, ...]) -> Iterator[tuple[str, int, str, float]]:
+    """Task, seeds, accuracy and MCC of each provider, and median CPU seconds of the first's fit."""
     values: dict[str, dict[tuple[str, str], list[float]]] = {}
     for row in _record.read("dna_accuracy"):
-        if "quick" not in row["case"] and not row["provider"].startswith("network"):
+        if "quick" not in row["case"] and row["provider"] in providers:
             scores = values.setdefault(row["case"], {})
             scores.setdefault((row["provider"], row["metric"]), []).append(float(row["value"]))
 
@@ -160,15 +167,45 @@ def dna_accuracy() -> str:
             shown.append(f"{statistics.mean(seeds):.3f}{spread}")
         return ", ".join(shown)
 
+    for task, scores in sorted(values.items()):
+        seeds = len(scores[providers[0], "accuracy"])
+        fit = statistics.median(scores[providers[0], "fit, all folds"])
+        for rows in ("", ", clean rows"):
+            if (providers[0], "accuracy" + rows) in scores:
+                cells = " | ".join(cell(scores, provider, rows) for provider in providers)
+                yield task + rows, seeds, cells, fit
+
+
+def dna_accuracy() -> str:
+    """One line per task: accuracy and MCC of the classifier, its parts and the floor."""
     lines = ["| accuracy, MCC | seeds | " + " | ".join(DNA_PROVIDERS) + " | fit, CPU s |"]
     lines += ["|---|---|" + "---|" * len(DNA_PROVIDERS) + "---|"]
-    for task, scores in sorted(values.items()):
-        fit = statistics.median(scores["titans", "fit, all folds"])
-        seeds = len(scores["titans", "accuracy"])
-        for rows in ("", ", clean rows"):
-            if ("titans", "accuracy" + rows) in scores:
-                cells = " | ".join(cell(scores, provider, rows) for provider in DNA_PROVIDERS)
-                lines.append(f"| {task}{rows} | {seeds} | {cells} | {fit:,.0f} |")
+    for task, seeds, cells, fit in _dna_cells(DNA_PROVIDERS):
+        lines.append(f"| {task} | {seeds} | {cells} | {fit:,.0f} |")
+    return "\n".join(lines)
+
+
+def dna_ablation() -> str:
+    """One line per task: single networks with the memory learning, frozen, replaced, absent."""
+    lines = ["| accuracy, MCC | seeds | memory learning | frozen | attention only | CNN only |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for task, seeds, cells, _ in _dna_cells(DNA_ABLATION):
+        lines.append(f"| {task} | {seeds} | {cells} |")
+    return "\n".join(lines)
+
+
+def dna_stream() -> str:
+    """One line per case and provider: memory and speed of a stream."""
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for row in _record.read("dna_stream"):
+        if "quick" not in row["case"]:
+            metrics = values.setdefault((row["case"], row["provider"]), {})
+            metrics[row["metric"]] = float(row["value"])
+    lines = ["| file | provider | peak RSS, MiB | of which imports and model | kbases/s |"]
+    lines += ["|---|---|---|---|---|"]
+    for (case, provider), metrics in values.items():
+        memory = f"{metrics['peak RSS']:.0f} | {metrics['RSS before']:.0f}"
+        lines.append(f"| {case} | {provider} | {memory} | {metrics['speed'] / 1000:,.0f} |")
     return "\n".join(lines)
 
 
@@ -178,6 +215,8 @@ TABLES = {
     "one_model": one_model,
     "core_speed": core_speed,
     "dna_accuracy": dna_accuracy,
+    "dna_ablation": dna_ablation,
+    "dna_stream": dna_stream,
     "recall": recall,
 }
 

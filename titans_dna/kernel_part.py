@@ -23,8 +23,8 @@ from titans_dna.similarity import Similarity, similarity_from_dict
 Array = NDArray[np.float64]
 Fold = tuple[Rows, Rows]
 
-_MOST_LANDMARKS = 2500
-_MOST_CELLS = 5 * 10**7  # of the matrix of rows and landmarks
+_MOST_LANDMARKS = 5000
+_MOST_CELLS = 10**8  # of the matrix of rows and landmarks
 _PENALTIES = (0.1, 1.0, 10.0)
 _SHARPNESS = np.geomspace(0.5, 64, 29)
 _BLOCK_ROWS = 128  # compared at a time

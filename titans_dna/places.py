@@ -1,7 +1,7 @@
 """How alike two sequences of one length are, word by word at their places.
 
-Both kinds count in whole numbers, whose sums are exact: how alike a sequence is to a landmark does
-not depend, to the last bit, on what else is asked for in the same call.
+Both kinds count in whole numbers, whose sums are exact (of long repeats nearly so): how alike a
+sequence is to a landmark does not depend on what else is asked for in the same call.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ Floats = NDArray[np.float32]
 Bits = NDArray[np.uint64]
 Codes = NDArray[np.int32]
 Counts = NDArray[np.uint16]
+Smeared = NDArray[np.int16]  # a word at every place sums to 2 x 1604 at most
 
 _LONGEST_WORD = 3
 
@@ -100,7 +101,7 @@ class Tolerant:
 
     def __init__(self, both_strands: bool = False) -> None:
         self.both_strands = both_strands
-        self._described: list[list[tuple[Floats, Floats]]] | None = None
+        self._described: list[list[tuple[Smeared, Floats]]] | None = None
 
     def prepare(self, landmarks: Sequences) -> None:
         """Take the rows that all others will be compared with."""
@@ -117,16 +118,16 @@ class Tolerant:
         blocks = np.split(alike, range(self._BLOCK_ROWS, len(self.landmarks), self._BLOCK_ROWS), 1)
         for block, described in zip(blocks, self._described, strict=True):
             for (rows, norms), (theirs, sizes) in zip(mine, described, strict=True):
-                block += rows @ theirs.T / (norms[:, None] * sizes * words)
+                block += rows @ theirs.astype(np.float32).T / (norms[:, None] * sizes * words)
         return alike
 
-    def _describe_landmarks(self, first: int) -> list[tuple[Floats, Floats]]:
+    def _describe_landmarks(self, first: int) -> list[tuple[Smeared, Floats]]:
         """Some of them, as `_describe` does, on all strands that count; and their lengths."""
         codes = self.landmarks[first : first + self._BLOCK_ROWS]
         if not self.both_strands:
-            return [(rows, _norms(rows)) for rows in self._describe(codes)]
+            return [(rows.astype(np.int16), _norms(rows)) for rows in self._describe(codes)]
         pairs = zip(self._describe(codes), self._describe(COMPLEMENT[codes[:, ::-1]]), strict=True)
-        return [(rows + reverse, 2 * _norms(rows)) for rows, reverse in pairs]
+        return [((rows + reverse).astype(np.int16), 2 * _norms(rows)) for rows, reverse in pairs]
 
     def _describe(self, codes: Tokens) -> Iterator[Floats]:
         """One matrix of whole numbers for each length of word: how much of which is where."""

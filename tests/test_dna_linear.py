@@ -96,6 +96,41 @@ def test_places_are_the_cosines_of_words_at_places(length: int) -> None:
             assert found[i, j] == pytest.approx(np.mean(cosines), abs=1e-6)
 
 
+@pytest.mark.parametrize("length", [3, 4, 12, 41])
+def test_tolerant_words_are_the_cosines_of_smeared_words(length: int) -> None:
+    X = [*odd_reads(6, length), "A" * length, "AC" * (length // 2) + "A" * (length % 2)]
+    similarity = Tolerant()
+    similarity.prepare(read_sequences(X))
+    found = similarity(read_sequences(X))
+
+    def smeared(x: str, k: int, deviation: int) -> dict[tuple[int, str], float]:
+        places = len(x) - k + 1
+        centres = -(-places // deviation)
+        first = (places - 1 - (centres - 1) * deviation) / 2
+        seen: dict[tuple[int, str], float] = {}
+        for place in range(places):
+            word = x[place : place + k].upper()
+            for centre in range(centres):
+                apart = (place - first) / deviation - centre
+                if set(word) <= set("ACGT") and abs(apart) <= 3:
+                    weight = round(64 * np.exp(-(apart**2) / 2))
+                    seen[centre, word] = seen.get((centre, word), 0) + weight
+        return seen
+
+    sizes = [(k, deviation) for k, deviation in ((3, 4), (4, 10)) if k <= length]
+    for i, a in enumerate(X):
+        for j, b in enumerate(X):
+            cosines = []
+            for k, deviation in sizes:
+                mine, theirs = smeared(a, k, deviation), smeared(b, k, deviation)
+                norm = np.sqrt(
+                    sum(v**2 for v in mine.values()) * sum(v**2 for v in theirs.values())
+                )
+                shared = sum(v * theirs.get(cell, 0) for cell, v in mine.items())
+                cosines.append(shared / norm if norm else 0)
+            assert found[i, j] == pytest.approx(np.mean(cosines), abs=1e-6)
+
+
 def test_tolerant_words_may_move_a_little() -> None:
     word = "ACGTTGCA"
 

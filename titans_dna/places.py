@@ -41,7 +41,7 @@ class Places:
 
     def __init__(self, both_strands: bool = False) -> None:
         self.both_strands = both_strands
-        self._described: tuple[list[Bits], list[Floats]] | None = None
+        self._described: tuple[list[Bits], list[Floats]] | None = None  # when it is first asked
 
     def prepare(self, landmarks: Sequences) -> None:
         """Take the rows that all others will be compared with."""
@@ -101,7 +101,7 @@ class Tolerant:
 
     def __init__(self, both_strands: bool = False) -> None:
         self.both_strands = both_strands
-        self._described: list[list[tuple[Smeared, Floats]]] | None = None
+        self._described: list[list[tuple[Smeared, Floats]]] | None = None  # when first asked
 
     def prepare(self, landmarks: Sequences) -> None:
         """Take the rows that all others will be compared with."""

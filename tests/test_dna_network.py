@@ -10,14 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from titans_core import BackboneConfig, NeuralMemoryConfig
+from titans_core import AttentionConfig, BackboneConfig, NeuralMemoryConfig
 from titans_core.introspection import record_memory
+from titans_core.state import map_state
 from titans_dna.alphabet import CODES, PAD, UNKNOWN, Tokens, encode, reverse_complement
 from titans_dna.batches import like_lengths, take_batch
 from titans_dna.members import build_network
 from titans_dna.network import NetworkConfig, SequenceNetwork, flip, opposite_strand
 from titans_dna.sequences import Sequences
-from titans_dna.streaming import long_features, opposite
+from titans_dna.streaming import _read_back, long_features, opposite
 
 BACKBONE = BackboneConfig(memory=NeuralMemoryConfig(dim=8, chunk_size=4), num_blocks=2)
 RNG = np.random.default_rng(0)
@@ -145,6 +146,35 @@ def test_networks_of_other_shapes_are_read_in_pieces_too(changes: dict[str, Any]
     for piece_bases in (16, 60):
         (found,) = long_features(built, lambda a, b: row[a:b], 123, piece_bases=piece_bases)
         assert_close(found, whole)
+
+
+@pytest.mark.parametrize("block", ["mac", "mag", "mal"])
+def test_states_of_all_pieces_are_kept_in_one_place(block: str) -> None:
+    attention = AttentionConfig(num_heads=2, window=8)
+    memory = NeuralMemoryConfig(dim=8, chunk_size=4)
+    built = network(backbone=BackboneConfig(memory=memory, block=block, attention=attention))
+    row = with_unknown(300)
+    (whole,) = built.features(*built.embed(batch(row)))
+    (found,) = long_features(built, lambda a, b: row[a:b], 300, piece_bases=64)
+    assert_close(found, whole)
+
+    _, *kept = _read_back(built, lambda a, b: row[a:b], 300, range(0, 300, 64), 64)
+    assert len(kept) == 4
+
+    def tensors(state: Any) -> list[Tensor]:
+        found: list[Tensor] = []
+
+        def note(tensor: Tensor) -> Tensor:
+            found.append(tensor)
+            return tensor
+
+        map_state(note, state)
+        return found
+
+    # Else small tensors lie between large ones, and the heap grows by 27 bytes a base.
+    for alike in zip(*map(tensors, kept), strict=True):
+        assert len({tensor.untyped_storage().data_ptr() for tensor in alike}) == 1
+        assert len({tensor.data_ptr() for tensor in alike}) == len(alike)
 
 
 def test_pieces_are_all_that_is_asked_for() -> None:

@@ -9,10 +9,13 @@ the way from left to right. Any cut into pieces gives the same answer, to roundi
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from titans_core.state import BackboneState, map_state
 from titans_dna.alphabet import COMPLEMENT, Tokens
 from titans_dna.network import Cells, Features, Pool, SequenceNetwork, flip
 
@@ -79,17 +82,35 @@ def _one_strand(network: SequenceNetwork, read: Reader, length: int, piece_bases
 
 def _read_back(
     network: SequenceNetwork, read: Reader, length: int, starts: range, piece: int
-) -> list[object]:
+) -> list[Any]:
     """State with which each piece is entered from its right; that of the first piece last."""
     if network.config.backbone is None:
         return []
-    states: list[object] = [None]
+    states: list[Any] = [None]
+    shelves: list[Tensor] = []
     for start in reversed(starts[1:]):
         cells = _cells(network, read, length, start, min(start + piece, length))
         tokens, present, writes = network.tokens(cells)
         _, state = network.backbone(flip(tokens, present), states[-1], flip(writes, present))
-        states.append(state)
+        states.append(_shelve(state, shelves, len(states) - 1, len(starts) - 1))
     return states
+
+
+def _shelve(state: BackboneState, shelves: list[Tensor], place: int, places: int) -> BackboneState:
+    """Copy a state to its place among all, which are allocated with the first.
+
+    One by one, small tensors would be left between the large ones of each piece, whose room then
+    could not be used again: 27 bytes a base instead of a fifth of one.
+    """
+    number = count()
+
+    def put(tensor: Tensor) -> Tensor:
+        at = next(number)
+        if at == len(shelves):
+            shelves.append(tensor.new_empty(places, *tensor.shape))
+        return shelves[at][place].copy_(tensor)
+
+    return map_state(put, state)
 
 
 def _cells(network: SequenceNetwork, read: Reader, length: int, start: int, stop: int) -> Cells:

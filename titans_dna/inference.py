@@ -81,7 +81,7 @@ def _answer_rows(
     if crop is not None:
         lengths = np.minimum(lengths, crop)
     parts, order = [], []
-    for batch in like_lengths(lengths, _TOGETHER):
+    for batch in like_lengths(lengths, min(_TOGETHER, BATCH_BASES)):  # a longer one comes alone
         order.append(batch)
         if not isinstance(inputs, np.ndarray) and lengths[batch[0]] > BATCH_BASES:
             tokens = inputs[int(rows[batch[0]])]

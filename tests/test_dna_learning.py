@@ -21,8 +21,10 @@ from dna_inputs import (
 
 from titans_core.training import TrainingConfig
 from titans_dna import TitansDNAClassifier, fitting, read_sequences
+from titans_dna.alphabet import PAD
 from titans_dna.blend import Blend
 from titans_dna.kmers import kmer_counts
+from titans_dna.members import mutate
 from titans_dna.network import opposite_strand
 
 X, Y = reads()
@@ -221,6 +223,39 @@ def test_later_batches_are_read_on_the_strands_that_the_first_was(
     monkeypatch.setattr("titans_dna.members.opposite_strand", watched)
     classifier.partial_fit(X, Y)
     assert bool(turned) == (strands in ("augment", "average"))
+
+
+def test_training_draws_a_few_bases_anew_and_nothing_else() -> None:
+    text = "ACGTacgtNRYnr" * 4000
+    tokens = torch.from_numpy(read_sequences([text]).tokens.copy())[None]
+    batch = torch.cat([tokens, torch.full((1, 500), PAD, dtype=torch.uint8)], dim=1)
+    before = batch.clone()
+    after = mutate(batch, torch.Generator().manual_seed(0))
+    assert torch.equal(batch, before), "the data themselves stay"
+    base = (before & 15) < 4
+    assert torch.equal(after[~base], before[~base]), "mixtures, unknown bases and padding stay"
+    assert (after[base] & 15 < 4).all()
+    changed = after[base] & 15 != before[base] & 15
+    # A twentieth is drawn anew, a quarter of which as it was; 4 standard deviations of 32,000.
+    assert changed.float().mean().item() == pytest.approx(0.05 * 0.75, abs=4 * 0.0011)
+    drawn = torch.bincount(after[base][changed].long() & 15)
+    assert drawn.min() > 0.8 * drawn.max(), "all four alike"
+
+
+def test_sequences_are_changed_in_training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def watched(sequences: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        seen.append("a batch")
+        return mutate(sequences, generator)
+
+    monkeypatch.setattr("titans_dna.members.mutate", watched)
+    classifier = fit(X, Y, **QUICKEST)
+    assert seen
+    seen.clear()
+    classifier.predict_proba(UNSEEN)
+    fit(np.random.default_rng(0).normal(size=(40, 30)), Y[:40], **QUICKEST)
+    assert not seen, "neither in prediction nor in signals"
 
 
 def test_a_class_that_drifts_is_followed(ragged: TitansDNAClassifier, tmp_path: Path) -> None:

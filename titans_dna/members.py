@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 
 _LABEL_SMOOTHING = 0.05
 _TRAINING_BASES = 2**16  # most padded bases of a training batch
+_MUTATED = 0.05  # share of the bases that training draws anew, each time it shows a sequence
 
 
 def build_network(config: NetworkConfig, seed: int) -> SequenceNetwork:
@@ -71,6 +72,8 @@ def train_member(
         if strands in ("augment", "average"):
             turned = torch.rand(size, generator=generator) < 0.5
             batch[turned] = opposite_strand(batch[turned])
+        if not network.config.signal:
+            batch = mutate(batch, generator)
         return batch, targets[chosen]
 
     def compute_loss(network: Any, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -100,6 +103,13 @@ def train_member(
         description=description,
     )
     return network, history
+
+
+def mutate(sequences: Tensor, generator: torch.Generator) -> Tensor:
+    """Draw some bases of a batch of tokens anew; mixtures, unknown bases and padding stay."""
+    drawn = torch.rand(sequences.shape, generator=generator) < _MUTATED
+    bases = torch.randint(4, sequences.shape, generator=generator, dtype=sequences.dtype)
+    return torch.where(drawn & ((sequences & 15) < 4), bases, sequences)
 
 
 def _batch_rows(inputs: Inputs, rows: Rows, batch_size: int, crop: int) -> int:

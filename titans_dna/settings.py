@@ -30,7 +30,7 @@ def default_training(n_rows: int) -> TrainingConfig:
         learning_rate=2e-3,
         warmup_steps=min(50, steps // 10),
         validate_every=max(1, steps // 12),
-        patience=4,
+        patience=6,
     )
 
 

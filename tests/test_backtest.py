@@ -396,9 +396,14 @@ def test_no_warning_comes_of_what_is_undefined():
         ({"refit": "never"}, "`refit` must be False, True, an int >= 1 or 'update'; got 'never'"),
         ({"refit": 0.5}, "`refit` must be False, True"),
         ({"season_length": 0}, "`season_length` must be an int >= 1 or None; got 0"),
-        ({"levels": [0.9, 99]}, r"coverages in percent, in \(0, 90\] .* from 0.05 to 0.95; got"),
-        ({"levels": 90}, "`levels` must be coverages in percent"),
-        ({"levels": ["90"]}, "`levels` must be coverages in percent"),
+        ({"levels": [0.9, 99]}, r"coverages in percent, .* in \[1, 90\] .* from 0.05 to 0.95; got"),
+        ({"levels": [0.8]}, r"list of coverages in percent, such as \[80\], in \[1, 90\]"),
+        ({"levels": 90}, r"`levels` must be a list of coverages in percent, such as \[80\]"),
+        ({"levels": ["90"]}, "`levels` must be a list of coverages in percent"),
+        (
+            {"season_length": 500},
+            "`season_length` is 500 rows, but only .* before the first cutoff",
+        ),
         (
             {"n_windows": 40},
             "y has 240 rows; 40 windows of 6 rows, 6 apart, take 240 and leave none .* fewer",

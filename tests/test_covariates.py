@@ -294,6 +294,29 @@ def test_series_that_were_not_fitted_are_told_apart_by_static_covariates():
     assert "in the network" in describe_html(forecaster)
 
 
+def test_booleans_stay_booleans_where_one_is_missing():
+    table = sales(400).assign(holiday=lambda t: t["holiday"] > 0)
+    forecaster = TitansForecaster(**LINEAR, future_covariates=("holiday",)).fit(
+        table[["y", "holiday"]][:-P]
+    )
+    ahead = table[["holiday"]][-P:]
+    known = forecaster.predict(future=ahead)
+    pd.testing.assert_frame_equal(forecaster.predict(future=ahead.astype(object)), known)
+    late = ahead.iloc[:-1].reindex(ahead.index)
+    assert late["holiday"].dtype == object
+    pd.testing.assert_frame_equal(forecaster.predict(future=late)[:-1], known[:-1])
+
+
+@pytest.mark.parametrize("to_array", [False, True])
+def test_what_is_known_ahead_must_be_finite(to_array):
+    table = sales(400)[["y", "temp"]]
+    forecaster = TitansForecaster(**LINEAR, future_covariates=("temp",)).fit(table[:-P])
+    ahead = table[["temp"]][-P:].copy()
+    ahead.iloc[2] = -np.inf
+    with pytest.raises(ValueError, match=r"future has an infinite value, 3 step\(s\) ahead"):
+        forecaster.predict(future=ahead.to_numpy() if to_array else ahead)
+
+
 def test_what_is_known_ahead_must_be_given(fitted):
     with pytest.raises(ValueError, match="future is needed: "):
         fitted.predict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ def test_without_learning_update_only_moves_the_origin(
     frozen = forecaster.update(rows[:80], learn=False)
     np.testing.assert_array_equal(frozen._standing.linear.weights, weights)
     assert stream_of(frozen).memory is memory
-    context = stream_of(frozen).context[:, -24:].T
+    context = stream_of(frozen).recent[-24:]
     assert np.array_equal(context, frozen.model_.scalers[0].apply(rows[56:80]))
 
 
@@ -352,7 +353,7 @@ def test_without_the_network_it_is_the_ridge(weather: pd.DataFrame) -> None:
     y = weather.to_numpy()[:400]
     ridge = TitansForecaster(**{**TINY, "use_network": False}).fit(y)
     linear = ridge._standing.linear
-    expected = linear.predict(stream_of(ridge).context[:, -linear.context_length :])
+    expected = linear.predict(stream_of(ridge).window(linear))
     in_units = ridge.model_.scalers[0].undo(expected.T, y[-1])
     np.testing.assert_array_equal(ridge.predict(), in_units)
     assert ridge.model_.residual.network is None
@@ -464,3 +465,12 @@ def test_importing_the_head_stays_light() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert answer.stdout.strip() == "[]"
+
+
+def test_rows_of_several_threads_are_all_taken(weather: pd.DataFrame) -> None:
+    y = weather.to_numpy()
+    forecaster = TitansForecaster(6, 24, use_network=False, progress=False).fit(y[:300])
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda t: forecaster.update(y[t : t + 1]), range(300, 400)))
+    assert stream_of(forecaster).rows == 400
+    assert stream_of(clone(forecaster).fit(y[:300])).rows == 300

@@ -458,7 +458,8 @@ def test_a_longer_forecast_begins_as_the_fitted_one_and_widens(kind: str) -> Non
 def test_a_series_too_short_to_learn_from_is_forecast_in_its_own_units() -> None:
     y = values()
     panel = [*y[:, :ROWS], 1e4 + y[0, :5]]
-    forecaster = TitansForecaster(**OPTIONS).fit(panel)
+    with pytest.warns(UserWarning, match="1 of 4 series have fewer rows .* of 12, .* 3 with 5:"):
+        forecaster = TitansForecaster(**OPTIONS).fit(panel)
     assert np.abs(forecaster.predict()[3] - 1e4).max() < 10 * np.abs(y[0]).max()
     moved = forecaster.update([y[0, ROWS:], y[1, ROWS:], y[2, ROWS:], 1e4 + y[0, 5 : 5 + MORE]])
     assert np.abs(moved.predict()[3] - 1e4).max() < 10 * np.abs(y[0]).max()

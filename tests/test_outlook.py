@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -16,14 +17,28 @@ LEVELS = np.array([0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95])
 
 
 def outlook(
-    errors: np.ndarray, *, rows: int = P, scale: float = 1.0, channels: int = 1, blocks: int = 1
+    errors: np.ndarray,
+    *,
+    rows: int = P,
+    scale: float = 1.0,
+    channels: int = 1,
+    blocks: int = 1,
+    gap: int = 0,
 ) -> Outlook:
     """Point forecasts of 0 with the quantiles of these errors."""
     quantiles = np.nanquantile(errors, LEVELS, axis=0).transpose(1, 0, 2)  # (K, Q, P)
     quantiles = np.broadcast_to(quantiles, (channels, len(LEVELS), P))
     zero = np.zeros((channels, P))
     block = Block(zero, zero, quantiles, np.full((channels, 1), scale))
-    return Outlook([block] * blocks, LEVELS, errors, rows, np.zeros((channels, 1)))
+    return Outlook(
+        [block] * blocks,
+        LEVELS,
+        errors,
+        rows,
+        np.zeros((channels, 1)),
+        np.full(channels, gap),
+        block.scale,
+    )
 
 
 def walks(n: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -147,3 +162,34 @@ def test_levels_are_read_between_the_known_ones() -> None:
     assert between[0, 0] == pytest.approx(values[0, 2] + 0.2 * (values[0, 3] - values[0, 2]))
     only = at_levels(values[:, 3:4], LEVELS[3:4], np.array([0.5]))
     np.testing.assert_array_equal(only, values[:, 3:4])
+
+
+@pytest.mark.parametrize("gap", [2, P, 2 * P + 3])
+def test_after_a_gap_deviations_are_those_of_so_many_rows_further_ahead(gap: int) -> None:
+    far = outlook(walks(500), rows=gap + P, blocks=-(-(gap + P) // P))
+    near = outlook(walks(500), gap=gap)
+    np.testing.assert_allclose(near.quantiles, far.quantiles[..., gap:])
+    np.testing.assert_allclose(near.interval(0.8), np.array(far.interval(0.8))[..., gap:])
+    ours, theirs = (x.paths(4000, np.random.default_rng(0))[0] for x in (near, far))
+    np.testing.assert_allclose(ours.std(axis=0), theirs[:, gap:].std(axis=0), rtol=0.06)
+    np.testing.assert_allclose(np.corrcoef(ours.T), np.corrcoef(theirs[:, gap:].T), atol=0.05)
+
+
+def test_a_path_goes_on_from_the_block_before() -> None:
+    paths = outlook(walks(2000), rows=3 * P, blocks=3).paths(2000, np.random.default_rng(0))[0]
+    steps = np.diff(paths, axis=1)
+    assert steps.var(axis=0) == pytest.approx(np.ones(3 * P - 1), rel=0.25)  # of a random walk
+    margins = outlook(walks(2000), rows=3 * P, blocks=3).quantiles[0]
+    spread = margins[-1] - margins[0]
+    assert (np.abs(np.quantile(paths, LEVELS, axis=0) - margins) < 0.06 * spread).all()
+
+
+def test_blocks_further_on_are_as_wide_as_what_was_seen() -> None:
+    """A forecast that rolls on is smoother than what it rolls on from."""
+    whole = outlook(walks(300), rows=2 * P, blocks=2)
+    smooth = Block(
+        *(getattr(whole.blocks[1], x) for x in ("point", "ahead", "levels")), 0.3 * whole.scale
+    )
+    rolled = replace(whole, blocks=[whole.blocks[0], smooth])
+    np.testing.assert_allclose(rolled.quantiles, whole.quantiles)
+    np.testing.assert_allclose(rolled.interval(0.8), whole.interval(0.8))

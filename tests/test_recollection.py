@@ -160,3 +160,17 @@ def test_a_panel_of_many_short_series_shares_what_is_remembered() -> None:
     assert len(recollection.weights) == 1
     cold = forecaster.predict(context=[seasons(24 * 20, 1, seed=99)[:, 0]])
     assert np.isfinite(cold[0]).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_a_channel_that_needs_no_memory_is_left_alone_by_those_that_do(noise: float) -> None:
+    rng, t = np.random.default_rng(0), np.arange(1000.0)
+    season = 10 + 3 * np.sin(t * 2 * np.pi / 7) + 0.5 * rng.normal(size=len(t))
+    y = np.column_stack([t + noise * rng.normal(size=len(t)), season])
+    options = {"use_network": False, "progress": False}
+    with_memory, without = (
+        TitansForecaster(7, 28, use_memory=used, **options).fit(y[:-7]) for used in (True, False)
+    )
+    assert with_memory.model_.seasonal_memory is not None, "the other channel gains"
+    ours, theirs = (np.abs(f.predict()[:, 0] - y[-7:, 0]).mean() for f in (with_memory, without))
+    assert ours < 1.25 * theirs + 0.01

@@ -123,7 +123,7 @@ def test_validation_forecasts_with_the_memory_are_those_of_a_live_stream() -> No
     linear.learn = lambda *_: None  # type: ignore[method-assign]  # as at validation
     answers = carried.answer.reshape(len(origins), CHANNELS, *carried.answer.shape[1:])
     for i, origin in enumerate(origins):
-        window = torch.from_numpy(normalise(stream.context[:, -L:])[0]).float()
+        window = torch.from_numpy(normalise(stream.recent[-L:].T)[0]).float()
         with torch.no_grad():
             answer = network(window, torch.arange(CHANNELS), stream.memory)
         np.testing.assert_allclose(answer.numpy(), answers[i], atol=1e-4)

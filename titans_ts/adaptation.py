@@ -7,7 +7,7 @@ of the call, so that ``update`` row by row is bitwise ``update`` with all rows a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -38,8 +38,9 @@ class Stream:
     channel, column : int ndarray of shape (C',)
         Which channels of the fit these are, -1 in a series that was not fitted; which targets.
     recent : ndarray of shape (n, C')
-        The last rows, z-scored, missing values filled; at most ``capacity``: what a window with its
-        target, and the next patch with what normalises it, need.
+        The last rows, z-scored, missing values filled from before; at most ``capacity``: what a
+        window with its target, the next patch with what normalises it, and the window before a gap
+        need.
     known : boolean ndarray of shape (n, C')
         Which of these values were seen.
     capacity : int
@@ -97,7 +98,8 @@ class Stream:
         if rows < length:
             past = np.concatenate([np.zeros((length - rows, past.shape[1])), past])
             z = np.concatenate([np.full((length - rows, z.shape[1]), np.nan), z])
-        capacity = max(length + linear.prediction_length, 2 * clock.context_length)
+        # A window with its target, or one before a gap as long as a window.
+        capacity = max(length + linear.prediction_length, 2 * length)
         due = max(clock.due(len(z)), clock.first)
         filled, known = fill_forward(z), ~np.isnan(z)
         stream = cls(
@@ -122,9 +124,50 @@ class Stream:
         return stream
 
     @property
-    def context(self) -> Array:
-        """The longest window at hand that ends now, ``(C', n)``."""
-        return self.recent.T
+    def gap(self) -> np.ndarray:
+        """Rows since each channel was last seen ``(C',)``, of those at hand."""
+        known = self.known
+        return np.where(known.any(axis=0), known[::-1].argmax(axis=0), len(known))
+
+    def window(self, linear: LinearPart) -> Array:
+        """What forecasts are made from, ``(C', L)``: what is missing at the end is bridged.
+
+        By the linear part's own forecast, no further out than what was seen: a value held over an
+        outage would be taken for the level.
+        """
+        length, window = linear.context_length, self.recent[-linear.context_length :].T
+        for gap, mine, seen in self._before_gaps(length):
+            known = self.known[: len(self.known) - gap, mine].T
+            rows = np.where(known, self.recent[: len(known.T), mine].T, np.nan)
+            lowest, highest = (f(rows, axis=1, keepdims=True) for f in (np.nanmin, np.nanmax))
+            span = highest - lowest
+            bridge = seen
+            for _ in range(0, gap, linear.prediction_length):
+                ahead = linear.predict(bridge[:, -length:], self.channel[mine])
+                bridge = np.concatenate([bridge, ahead.clip(lowest - span, highest + span)], axis=1)
+            window = window.copy()
+            window[mine] = bridge[:, gap : gap + length]
+        return window
+
+    def seen_window(self, length: int) -> Array:
+        """The rows up to the last that was seen of each channel ``(C', length)``."""
+        window = self.recent[-length:].T
+        for _, mine, seen in self._before_gaps(length):
+            window = window.copy()
+            window[mine] = seen
+        return window
+
+    def _before_gaps(self, length: int) -> Iterator[tuple[int, np.ndarray, Array]]:
+        """Rows missing at the end, the channels that they are missing of, and what was before.
+
+        A channel of which nothing is known at all has no gap: there is nothing to go on from.
+        """
+        gap = np.where(self.gap < len(self.recent), self.gap, 0)
+        for rows in np.unique(gap[gap > 0]):
+            mine = np.flatnonzero(gap == rows)
+            before = self.recent[:-rows, mine].T[:, -length:]
+            short = length - before.shape[1]
+            yield int(rows), mine, np.pad(before, ((0, 0), (short, 0)), mode="edge")
 
     def observe(
         self,

@@ -16,6 +16,8 @@ _LEAST_ERROR = 0.2
 _HALF_TRUSTED = 4
 # Channels with fewer validation windows than this are calibrated together with all others.
 _LEAST_WINDOWS = 20
+# What a channel may lose, of its squared error on validation, by a gate that others share with it.
+_MOST_LOSS = 0.05
 _LEAST_GAIN = 0.002  # of the squared error, for which the memory is asked
 _MOST_ERRORS = 2_000_000  # numbers that intervals and sample paths are made of, about
 
@@ -169,7 +171,8 @@ def least_squares_gate(
     """Least squares in [0, 1], held back where the halves of validation disagree or it is short.
 
     That of a channel is drawn halfway to that of all channels together; all, the shorter validation
-    is, toward the prior: what a correction is worth of which nothing is known.
+    is, toward the prior: what a correction is worth of which nothing is known. A channel that would
+    be clearly the worse for it keeps its own.
 
     Parameters
     ----------
@@ -196,7 +199,13 @@ def least_squares_gate(
     both, first, second = gates
     gate = (both + np.minimum(first, second)) / 2
     trust = windows / (windows + _HALF_TRUSTED)
-    return np.asarray(trust * gate.clip(0, 1) + (1 - trust) * prior)
+    gate = np.asarray(trust * gate.clip(0, 1) + (1 - trust) * prior)
+    for k, rows in enumerate(by_channel):
+        gained, lost = product[rows].sum(), power[rows].sum()
+        loss = gate[k] ** 2 * lost - 2 * gate[k] * gained
+        if loss > _MOST_LOSS * np.nansum(np.square(error[rows])):
+            gate[k] = np.clip(gained / lost, 0, gate[k])
+    return gate
 
 
 def _group_of(by_channel: list[np.ndarray]) -> np.ndarray:

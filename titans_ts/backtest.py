@@ -78,6 +78,11 @@ def backtest(
     plan = make_plan(panel, rows, n_windows, step)
     before = [s.values[:n] for s, n in zip(panel.series, plan.known(0), strict=True)]
     season = detect_season(before) if season_length is None else int(season_length)
+    if season >= (most := max(map(len, before))):
+        raise ValueError(
+            f"`season_length` is {season} rows, but only {most} lie before the first cutoff. Give "
+            "more rows, fewer n_windows or a shorter season."
+        )
     tails = (100 - np.array(coverages, dtype=float)) / 200
     quantiles = np.concatenate([tails[::-1], 1 - tails])
     runners: dict[str, Runner] = {
@@ -151,10 +156,12 @@ def _coverages(levels: Any, quantile_levels: Sequence[float]) -> tuple[float, ..
     numbers = isinstance(levels, list | tuple | np.ndarray) and all(
         isinstance(level, int | float | np.number) for level in levels
     )
-    if not numbers or not all(0 < level <= reach for level in levels):
+    # Below 1 % it is a share that is meant, as `predict_interval` takes them.
+    if not numbers or not all(1 <= level <= reach for level in levels):
         raise ValueError(
-            f"`levels` must be coverages in percent, in (0, {reach:g}] as quantile_levels reach "
-            f"from {quantile_levels[0]:g} to {quantile_levels[-1]:g}; got {levels!r}."
+            f"`levels` must be a list of coverages in percent, such as [80], in [1, {reach:g}] as "
+            f"quantile_levels reach from {quantile_levels[0]:g} to {quantile_levels[-1]:g}; got "
+            f"{levels!r}."
         )
     return tuple(sorted({float(level) for level in levels}))
 

@@ -24,7 +24,7 @@ from titans_core.cli import (
     user_errors,
     write_texts,
 )
-from titans_core.files import check_apart, check_target
+from titans_core.files import check_apart, check_target, open_atomically
 from titans_ts.cli_backtest import backtest
 from titans_ts.cli_options import (
     AsJson,
@@ -47,7 +47,7 @@ from titans_ts.cli_options import (
     rows_of,
 )
 from titans_ts.file_columns import choose_columns
-from titans_ts.file_forecasts import forecast_facts, forecast_to_csv
+from titans_ts.file_forecasts import forecast_facts, forecast_table
 from titans_ts.files import FILES, match_layout, read_ahead, read_data, read_file
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def fit(
     from titans_ts.settings import DEFAULT_TRAINING
 
     begun = time.perf_counter()
-    rows = read_data(data)
+    rows = read_data(data, id_column)
     with about(data):
         rows, chosen = choose_columns(
             rows,
@@ -156,6 +156,12 @@ def forecast(
     except ValueError:
         message = f"{levels!r} is not a list of numbers such as 0.1,0.9"
         raise typer.BadParameter(message, param_hint="--levels") from None
+    if output.suffix.lower() == ".json" and not as_json:
+        message = f"'{output}' would hold CSV; add --json, or name it .csv or .parquet"
+        raise typer.BadParameter(message, param_hint="--output")
+    if output.suffix.lower() == ".parquet" and as_json:
+        message = f"'{output}' would hold JSON; leave out --json, or name it .json"
+        raise typer.BadParameter(message, param_hint="--output")
     read = {"the new rows": new, "the future covariates": future}
     if output != STDOUT:
         check_apart(output, {"the model": model, **read, "the file of --save": save})
@@ -168,12 +174,17 @@ def forecast(
     forecaster = TitansForecaster.load(model)
     ahead = read_ahead(future, forecaster._layout)
     if new is not None:
-        rows = read_file(new)
+        id_name = forecaster._layout.id_name
+        rows = read_file(new, None if id_name is None else str(id_name))
         with about(new):
             forecaster.update(match_layout(rows, forecaster._layout))
     result = forecast_facts(forecaster, prediction_length, wanted, ahead)
-    text = json.dumps(result) + "\n" if as_json else forecast_to_csv(result)
-    write_texts(output, [text])
+    if output.suffix.lower() == ".parquet":
+        with open_atomically(output) as file:
+            forecast_table(result).write_parquet(file)
+    else:
+        text = json.dumps(result) + "\n" if as_json else forecast_table(result).write_csv()
+        write_texts(output, [text])
     if save is not None:  # last: if anything failed before, the same command can be run again
         forecaster.save(save)
 

@@ -90,7 +90,7 @@ def backtest(
     from titans_ts.forecaster import TitansForecaster
     from titans_ts.settings import DEFAULT_TRAINING
 
-    rows = read_data(data)
+    rows = read_data(data, id_column)
     with about(data):
         rows, chosen = choose_columns(
             rows,

@@ -105,9 +105,9 @@ def explain_ahead(model: Model, linear: LinearPart, ahead: Ahead) -> Explanation
 
 
 def _linear_parts(model: Model, linear: LinearPart, stream: Stream, past: bool) -> list[Array]:
-    context = stream.context[:, -linear.context_length :]
+    context = stream.window(linear)
     _, level = centre(context)
-    own, covariates = model.past_parts(stream)
+    own, covariates = model.past_parts(stream, linear)
     to_mean = model.to_mean(stream.channel)
     found = [level, linear.predict(context, stream.channel) - level + own + to_mean]
     return [*found, covariates] if past else found
@@ -116,14 +116,14 @@ def _linear_parts(model: Model, linear: LinearPart, stream: Stream, past: bool) 
 def _season_part(model: Model, stream: Stream, linear: LinearPart, ahead: Array) -> Array:
     if not model.carries(stream, linear):
         return np.zeros_like(ahead)
-    return model.recollect(ahead, stream.context[:, -linear.context_length :], [stream]) - ahead
+    return model.recollect(ahead, stream.window(linear), [stream]) - ahead
 
 
 def _correction_parts(model: Model, stream: Stream, linear: LinearPart) -> list[Array]:
     """The correction without the memory, and what each way of using it adds, one by one."""
     carried = model.carries(stream, linear)
     admission = model.residual.carried if carried else model.residual.fresh
-    context = stream.context[:, -linear.context_length :]
+    context = stream.window(linear)
     nothing = np.zeros((len(context), linear.prediction_length))
     static = static_of([stream])
     blind = replace(admission, asks_memory=False)

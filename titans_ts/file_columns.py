@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["Columns", "as_numbers", "choose_columns", "columns_of_times"]
 
 ID_COLUMN = "unique_id"
+TIME_NAMES = ("date", "datetime", "ds", "time", "timestamp", "year")
+"""Columns of rising whole numbers that are called so, in any case, are times."""
+
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
 
 
@@ -57,7 +60,8 @@ def choose_columns(
     rows : polars DataFrame
         As `read_data` returns them.
     time_column : str or None
-        The times; None takes "ds" of a long table, else the only dates, if there are any.
+        The times; None takes "ds" of a long table, else the only dates, if there are any, else
+        whole numbers that rise, in a column of a wide table that `TIME_NAMES` has.
     columns : str or None
         The channels as a line of CSV, ``"a,b"``; None takes "y" of a long table, else its columns
         of numbers; of a wide one all other columns. Covariates are none of them.
@@ -96,11 +100,7 @@ def choose_columns(
     _check_read(rows, time_column)
     rows = as_numbers(rows, others)
     if bad := [name for name in channels if name not in _numeric(rows, channels)]:
-        numbers = ",".join(_numeric(rows, free))
-        raise ValueError(
-            f"{', '.join(map(repr, bad))} does not hold numbers; choose the channels, as in "
-            f"--columns {numbers or 'a,b'}"
-        )
+        raise ValueError(_not_numbers(rows, bad, _numeric(rows, free)))
     if not channels:
         raise ValueError("no column holds numbers to forecast; name some with --columns")
     targets = None if id_column is None else tuple(channels)
@@ -140,6 +140,27 @@ def _numeric(rows: pl.DataFrame, names: list[str]) -> list[str]:
     return [name for name in names if rows.schema[name].is_numeric()]
 
 
+def _not_numbers(rows: pl.DataFrame, bad: list[str], numeric: list[str]) -> str:
+    """What is wrong with channels that are no numbers: one value, or all of them."""
+    import polars as pl
+
+    words = rows[bad[0]].cast(pl.String).str.strip_chars()
+    wrong = words.cast(pl.Float64, strict=False).is_null() & words.is_not_null()
+    wrong &= ~words.is_in(_MISSING)
+    row = int(wrong.arg_max() or 0)
+    if wrong.sum() <= len(rows) / 2:
+        more = f" and {wrong.sum() - 1} more" if wrong.sum() > 1 else ""
+        return (
+            f"{bad[0]!r} does not hold numbers alone but {words[row]!r} in row {row + 1}{more}; "
+            "leave missing values empty, write 3.5 with a point, or choose the channels, as in "
+            f"--columns {','.join(numeric) or 'a,b'}"
+        )
+    return (
+        f"{', '.join(map(repr, bad))} does not hold numbers but {words[row]!r}; choose "
+        f"the channels, as in --columns {','.join(numeric) or 'a,b'}"
+    )
+
+
 def _choose_times(
     rows: pl.DataFrame, time_column: str | None, id_column: str | None, taken: list[str]
 ) -> str | None:
@@ -156,7 +177,15 @@ def _choose_times(
             f"a long table, with several series told apart by {id_column!r}, needs times; name "
             f"their column with --time-column, one of {rows.columns}"
         )
+    if not stamps and id_column is None:
+        stamps = [n for n in rows.columns if n.lower() in TIME_NAMES and _rises(rows[n])]
     return stamps[0] if stamps else None
+
+
+def _rises(column: pl.Series) -> bool:
+    """Whether these are whole numbers, each larger than the one before."""
+    whole = column.dtype.is_integer() and column.null_count() == 0 and len(column) > 1
+    return whole and bool((column.diff(null_behavior="drop") > 0).all())
 
 
 def _check_named_once(roles: dict[str, list[str]], own: dict[str | None, str]) -> None:

@@ -1,19 +1,18 @@
-"""Forecasts as JSON and CSV, of one series or many."""
+"""Forecasts as JSON and tables, of one series or many."""
 
 from __future__ import annotations
 
-import csv
-import io
 import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
+    import polars as pl
 
     from titans_ts.forecaster import TitansForecaster
     from titans_ts.frames import Layout
 
-__all__ = ["forecast_facts", "forecast_to_csv"]
+__all__ = ["forecast_facts", "forecast_table"]
 
 
 def forecast_facts(
@@ -52,34 +51,46 @@ def forecast_facts(
     return {"id_column": id_column, "time_column": layout.time_name, "series": series}
 
 
-def forecast_to_csv(forecast: dict[str, Any]) -> str:
-    """Write a row per time; the forecast of a channel has its name, a quantile ``channel_qlevel``.
+def forecast_table(forecast: dict[str, Any]) -> pl.DataFrame:
+    """A row per time; the forecast of a channel has its name, a quantile ``channel_qlevel``.
+
+    Times are text, as in JSON.
+
+    Raises
+    ------
+    ValueError
+        If a channel has the name of another's quantile.
 
     Examples
     --------
     >>> wind = {"point": [3.0], "quantiles": {"0.1": [2.0], "0.9": [5.0]}}
     >>> forecast = {"time_column": "day", "times": ["2024-12-31"], "channels": {"wind": wind}}
-    >>> print(forecast_to_csv(forecast), end="")
+    >>> print(forecast_table(forecast).write_csv(), end="")
     day,wind,wind_q0.1,wind_q0.9
     2024-12-31,3.0,2.0,5.0
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for i, series in enumerate(forecast.get("series", [forecast])):
+    import polars as pl
+
+    tables = []
+    for series in forecast.get("series", [forecast]):
         channels = series["channels"]
         rows = len(next(iter(channels.values()))["point"])
-        table = {}
+        columns: list[tuple[str, Any]] = []
         if "id" in series:
-            table[forecast["id_column"]] = [series["id"]] * rows
+            columns.append((forecast["id_column"], [series["id"]] * rows))
         if series["times"] is not None:
-            table[forecast["time_column"] or "time"] = series["times"]
+            columns.append((forecast["time_column"] or "time", series["times"]))
         for name, channel in channels.items():
-            table[name] = channel["point"]
-            table |= {f"{name}_q{level}": values for level, values in channel["quantiles"].items()}
-        if i == 0:
-            writer.writerow(table)
-        writer.writerows(zip(*table.values(), strict=True))
-    return text.getvalue()
+            columns.append((name, channel["point"]))
+            columns += [(f"{name}_q{level}", q) for level, q in channel["quantiles"].items()]
+        names = [name for name, _ in columns]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(
+                f"two columns of the forecast would be called {twice[0]!r}: a channel has the name "
+                "that quantiles or times get; rename it, or write JSON with --json"
+            )
+        tables.append(pl.DataFrame(dict(columns)))
+    return pl.concat(tables)
 
 
 def _numbers(answer: Any, layout: Layout) -> np.ndarray:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from titans_ts.file_columns import as_numbers, columns_of_times
+from titans_ts.file_columns import ID_COLUMN, TIME_NAMES, as_numbers, columns_of_times
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,13 +27,15 @@ __all__ = [
 FILES = (".csv", ".csv.gz", ".parquet")
 
 
-def read_data(data: str) -> pl.DataFrame:
+def read_data(data: str, id_column: str | None = None) -> pl.DataFrame:
     """Read a file or a registered data set; the spelling decides, not what lies around.
 
     Parameters
     ----------
     data : str
         A path that ends as one of `FILES` does, or a name that `load_dataset` knows.
+    id_column : str, optional
+        What tells series apart; None takes "unique_id", if it is there.
 
     Raises
     ------
@@ -45,14 +47,17 @@ def read_data(data: str) -> pl.DataFrame:
     from titans_ts.datasets import load_dataset
 
     if data.lower().endswith(FILES):
-        return read_file(Path(data))
+        return read_file(Path(data), id_column)
     if os.sep in data or Path(data).suffix:
         raise ValueError(f"'{data}' is no data set, and as a file must end in {', '.join(FILES)}")
     return load_dataset(data, engine="polars")
 
 
-def read_file(path: Path) -> pl.DataFrame:
+def read_file(path: Path, id_column: str | None = None) -> pl.DataFrame:
     """Read a table with at least one row: parquet by its suffix, else text with commas.
+
+    In text, ids are taken as they are written, ``01`` is not ``1``; they are numbers only if all
+    are whole ones without anything before them. Dates may be written as 2024-12-31 or 20241231.
 
     Raises
     ------
@@ -69,11 +74,41 @@ def read_file(path: Path) -> pl.DataFrame:
         if path.suffix.lower() == ".parquet":
             rows = pl.read_parquet(path)
         else:
-            rows = pl.read_csv(path, try_parse_dates=True, infer_schema_length=None)
+            rows = _read_text(path, id_column or ID_COLUMN)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"cannot read '{path}': {error}") from error
     if rows.is_empty():
         raise ValueError(f"'{path}' has no rows")
+    return _with_dates(rows, [name for name in rows.columns if name.lower() in TIME_NAMES])
+
+
+def _read_text(path: Path, ids: str) -> pl.DataFrame:
+    import polars as pl
+
+    names = pl.read_csv(path, n_rows=0).columns
+    if len(names) == 1 and (other := [mark for mark in ";\t|" if mark in names[0]]):
+        raise ValueError(
+            f"'{path}' has its columns apart by {other[0]!r}; write it with commas, "
+            "and numbers with points"
+        )
+    text = {ids: pl.String} if ids in names else None
+    rows = pl.read_csv(path, try_parse_dates=True, infer_schema_length=None, schema_overrides=text)
+    if text is None:
+        return rows
+    whole = rows[ids].cast(pl.Int64, strict=False)
+    plain = whole.cast(pl.String).eq_missing(rows[ids]).all()
+    return rows.with_columns(whole) if plain else rows
+
+
+def _with_dates(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
+    """Columns that by name hold times, and by all their values dates such as 20241231, as dates."""
+    import polars as pl
+
+    for name in names:
+        if rows.schema[name].is_integer() and rows[name].is_between(1000_00_00, 3000_00_00).all():
+            dates = rows[name].cast(pl.String).str.to_date("%Y%m%d", strict=False)
+            if dates.null_count() == 0:
+                rows = rows.with_columns(dates)
     return rows
 
 
@@ -149,13 +184,17 @@ def read_ahead(path: Path | None, layout: Layout) -> Any:
             f"'{path}' is of no use: the model was fitted without future covariates; leave out "
             "--future, or name its columns with --future-covariates of fit"
         )
-    rows, times = _match_times(read_file(path), layout)
+    rows, times = _match_times(read_file(path, _name(layout.id_name)), layout)
     if layout.kind in ("numpy", "arrays"):
         return rows.drop(times).to_numpy()
     rows, covariates = _match_covariates(rows, names, layout)
     if layout.long:
         return _with_ids(rows, layout, covariates)
     return rows.select([*([] if layout.time is None else times), *covariates])
+
+
+def _name(column: object) -> str | None:
+    return None if column is None else str(column)
 
 
 def _match_times(rows: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, list[str]]:

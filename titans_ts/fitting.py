@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -92,12 +93,27 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         if recollected is not None and residual.uses_memory:
             residual = replace(residual, recollection=refit_recollection(recollected, linear))
     del channels, found, recollected  # nor while the streams begin
+    _warn_of_short(panel, linear.context_length)
     model = Model(scalers, covariates, residual, clock, levels, domain)
     streams = [
         model.begin(each, linear, scaler, model.channels_of(i))
         for i, (each, scaler) in enumerate(zip(panel.series, scalers, strict=True))
     ]
     return Fitted(model, linear, streams, history)
+
+
+def _warn_of_short(panel: Panel, context_length: int) -> None:
+    short = [each for each in panel.series if len(each.values) < context_length]
+    if short and len(panel.series) > 1:
+        rows = len(short[0].values)
+        warnings.warn(
+            f"{len(short)} of {len(panel.series)} series have fewer rows than the look-back of "
+            f"{context_length}, the first of them {short[0].key!r} with {rows}: they are forecast, "
+            "but their intervals are those of longer ones at a scale that few rows tell, and may "
+            "be far too narrow.",
+            UserWarning,
+            stacklevel=4,  # the line that called fit
+        )
 
 
 def _training_rows(rows: int, params: TitansForecaster) -> int:

@@ -35,7 +35,7 @@ from titans_ts.question import (
     look_ahead_given,
 )
 from titans_ts.settings import CONSTRAINTS, QUANTILE_LEVELS, is_count
-from titans_ts.standing import Snapshot, Standing
+from titans_ts.standing import Snapshot, Standing, moving
 from titans_ts.windows import Array
 
 if TYPE_CHECKING:
@@ -392,6 +392,7 @@ class TitansForecaster:
         window whose last target row is now known, never from others. Row by row or all at once
         gives bitwise the same forecaster. Rows of several series are taken in turn, from the first
         new one of each: other turns, that is, other numbers of rows a call, differ by rounding.
+        Threads may call it; their rows are taken one call after the other.
 
         Parameters
         ----------
@@ -416,8 +417,9 @@ class TitansForecaster:
         if not (isinstance(learn, bool | np.bool_) or learn == "memory"):
             raise ValueError(f"learn must be True, False or 'memory'; got {learn!r}.")
         panel = read_panel(y_new, name="y_new", layout=self._layout)
-        panel = check_follows(self._layout, self._standing.ends, panel, "y_new")
-        return self._update_panel(panel, learn=learn)
+        with moving(self):
+            panel = check_follows(self._layout, self._standing.ends, panel, "y_new")
+            return self._update_panel(panel, learn=learn)
 
     partial_fit = update
 

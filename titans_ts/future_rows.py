@@ -59,6 +59,23 @@ def read_future(
             f"{name} is needed: the forecaster was fitted with the future covariates "
             f"{list(columns)}. Pass a table with them for the {rows} steps to forecast."
         )
+    found = _rows_ahead(future, layout, ends, rows, name)
+    for key, values in found.items():
+        if np.isinf(values).any():
+            step = int(np.isinf(values).any(axis=1).argmax()) + 1
+            whose = "" if key is None else f" of series {key!r}"
+            raise ValueError(
+                f"{name} has an infinite value{whose}, {step} step(s) ahead; correct it, or make "
+                "it missing."
+            )
+    return found
+
+
+def _rows_ahead(
+    future: Any, layout: Layout, ends: Mapping[Key, Time], rows: int, name: str
+) -> dict[Key, Array]:
+    """What ``read_future`` returns, of whatever kind it was given."""
+    columns = layout.roles.future_covariates
     kind = kind_of(future, name)
     if kind in ("numpy", "arrays"):
         return _by_position(future, layout, ends, rows, name)

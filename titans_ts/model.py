@@ -148,7 +148,9 @@ class Model:
                     errors = errors[:, stream.channel]  # else not a copy for every stream
                 blocks = [block.of(mine) for block in whole]
                 to_mean = self.to_mean(stream.channel)
-                outlooks[i] = Outlook(blocks, self.levels, errors, rows, to_mean)
+                seen = normalise(stream.seen_window(self.clock.context_length))[1]
+                scale = np.where(stream.gap[:, None] > 0, seen, blocks[0].scale)
+                outlooks[i] = Outlook(blocks, self.levels, errors, rows, to_mean, stream.gap, scale)
         return [outlook for outlook in outlooks if outlook is not None]
 
     def _look_ahead(
@@ -161,9 +163,11 @@ class Model:
         admission = self.residual.carried if carried else self.residual.fresh
         channel = np.concatenate([stream.channel for stream in streams])
         length, static = linear.context_length, static_of(streams)
-        context = np.concatenate([stream.context[:, -length:] for stream in streams])
+        context = np.concatenate([stream.window(linear) for stream in streams])
         # Of what lies ahead past covariates say something in the first block, nothing further on.
-        added: Array | float = np.concatenate([sum(self.past_parts(each)) for each in streams])
+        added: Array | float = np.concatenate(
+            [sum(self.past_parts(each, linear)) for each in streams]
+        )
         blocks = []
         for first in range(0, rows, linear.prediction_length):
             ahead = linear.predict(context, channel) + added
@@ -209,7 +213,7 @@ class Model:
         """What takes point forecasts of these channels to means, ``(K, P)`` or ``(K, 1)``."""
         return _of_channels(self.domain.to_mean, channel)
 
-    def past_parts(self, stream: Stream) -> tuple[Array, Array]:
+    def past_parts(self, stream: Stream, linear: LinearPart) -> tuple[Array, Array]:
         """What the target's own window and past covariates add to the linear part: ``(C', P)``."""
         effect = self.covariates.past_effect
         if effect is None:
@@ -217,7 +221,7 @@ class Model:
             return none, none
         window = stream.past[-effect.length :].T
         windows = np.broadcast_to(window, (len(stream.channel), *window.shape))
-        own = effect.of_target(stream.context, stream.column)
+        own = effect.of_target(stream.window(linear), stream.column)
         return own, effect.of_covariates(windows, stream.column)
 
     def forecast_block(

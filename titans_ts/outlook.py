@@ -2,12 +2,12 @@
 
 All of it is z-scored; K windows, one per channel. Beyond the prediction length a forecast rolls on:
 the point forecast becomes the context of the next block, and deviations add up as independent ones
-do, by their squares.
+do, by their squares; and where the last rows are missing, what lies ahead is so much further off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,10 @@ class Outlook:
         Rows that are wanted.
     to_mean : ndarray of shape (K, P), or (K, 1)
         From the point forecast of a logarithm, a median, to that of the mean.
+    gap : int ndarray of shape (K,)
+        Rows before the forecast that are missing.
+    scale : ndarray of shape (K, 1)
+        Of the last windows that were seen: those that a forecast rolls on from are too smooth.
     """
 
     blocks: Sequence[Block]
@@ -67,6 +71,8 @@ class Outlook:
     errors: Array
     rows: int
     to_mean: Array
+    gap: np.ndarray
+    scale: Array
 
     @property
     def point(self) -> Array:
@@ -82,7 +88,9 @@ class Outlook:
     @property
     def quantiles(self) -> Array:
         """``(K, Q, H)`` at ``levels``, not decreasing along Q."""
-        return self._from_point([b.quantiles - b.point[:, None] for b in self.blocks])
+        return self._from_point(
+            lambda b: (b.quantiles - b.point[:, None]) * (self.scale / b.scale)[..., None]
+        )
 
     def interval(self, coverage: float) -> tuple[Array, Array]:
         """Lower and upper ends ``(K, H)`` that hold the truth with this probability.
@@ -106,7 +114,7 @@ class Outlook:
             )
         half = np.take_along_axis(size, rank[None] - 1, axis=0)  # (1, K or 1, P)
         half = np.broadcast_to(half[0], self.blocks[0].point.shape)
-        widths = self._from_point([half[:, None] * block.scale[:, None] for block in self.blocks])
+        widths = self._from_point(lambda _: half[:, None] * self.scale[:, None])
         return (2 * self.point[:, None] - widths)[:, 0], widths[:, 0]
 
     def paths(self, n_paths: int, generator: np.random.Generator) -> Array:
@@ -126,22 +134,61 @@ class Outlook:
         order = np.argsort(np.argsort(self.errors, axis=0), axis=0) + 1.0
         known = ~np.isnan(self.errors)
         rank = np.where(known, order / (known.sum(axis=0) + 1), 0.5)
-        origins = np.concatenate(
-            [generator.permutation(len(rank)) for _ in range(-(-n_paths // len(rank)))]
-        )[:n_paths]
-        score = np.tile(ndtri(rank[origins]), (1, 1, len(self.blocks)))[..., : self.rows]
-        score = np.broadcast_to(score, (n_paths, len(self.point), self.rows))
-        return _at_scores(self.quantiles, ndtri(self.levels), score.transpose(1, 0, 2))
+        once = ndtri(rank)
 
-    def _from_point(self, deviations: Sequence[Array]) -> Array:
+        def drawn() -> Array:
+            """Normal scores ``(K, n_paths, P)`` of origins, all once before one twice."""
+            orders = [generator.permutation(len(once)) for _ in range(-(-n_paths // len(once)))]
+            score = once[np.concatenate(orders)[:n_paths]]
+            shape = (n_paths, len(self.point), once.shape[-1])
+            return np.broadcast_to(score, shape).transpose(1, 0, 2)
+
+        # What a path is off at a block's end it stays off: the next block's deviations are added.
+        fans = [(b.quantiles, (self.scale / b.scale)[..., None]) for b in self._walked]
+        sizes = [(fan[:, -1:] - fan[:, :1]) * ratio for fan, ratio in fans]
+        carried = np.sqrt(self._passed) * sizes[0][..., -1:]
+        score = drawn()[..., -1:] if self.gap.any() else np.zeros((len(self.point), n_paths, 1))
+        scores = []
+        for size in sizes:
+            total = np.hypot(carried, size)
+            mixed = carried * score + size * drawn()
+            scores.append(np.divide(mixed, total, out=np.zeros_like(mixed), where=total > 0))
+            carried, score = total[..., -1:], scores[-1][..., -1:]
+        return _at_scores(self.quantiles, ndtri(self.levels), self._ahead(scores))
+
+    @property
+    def _walked(self) -> Sequence[Block]:
+        """The blocks, and the last again where a gap makes the last rows lie beyond it."""
+        more = -(-(int(self._within.max()) + self.rows) // self.blocks[0].point.shape[1])
+        return [*self.blocks, *[self.blocks[-1]] * (more - len(self.blocks))]
+
+    @property
+    def _passed(self) -> Array:
+        """Whole blocks that a gap spans, ``(K, 1, 1)``."""
+        return (self.gap // self.blocks[0].point.shape[1])[:, None, None].astype(float)
+
+    @property
+    def _within(self) -> np.ndarray:
+        """Rows by which it goes beyond them, ``(K,)``."""
+        return np.asarray(self.gap % self.blocks[0].point.shape[1])
+
+    def _ahead(self, walked: Sequence[Array]) -> Array:
+        """Of values ``(K, D, P)`` of each block walked, those of the rows that are wanted."""
+        whole = np.concatenate(walked, axis=-1)
+        if not self.gap.any():
+            return whole[..., : self.rows]
+        wanted = self._within[:, None, None] + np.arange(self.rows)
+        return np.take_along_axis(whole, wanted, axis=-1)
+
+    def _from_point(self, deviation: Callable[[Block], Array]) -> Array:
         """Add deviations ``(K, D, P)`` of each block, grown by those of the blocks before."""
-        grown, before = [], np.zeros_like(deviations[0][..., -1:])
-        for deviation in deviations:
-            grown.append(np.sign(deviation) * np.hypot(deviation, before))
-            before = np.abs(grown[-1][..., -1:])
-        total = np.concatenate(grown, axis=-1)[..., : self.rows]
+        grown: list[Array] = []
+        for block in self._walked:
+            own = deviation(block)
+            before = np.abs(grown[-1] if grown else np.sqrt(self._passed) * own)[..., -1:]
+            grown.append(np.sign(own) * np.hypot(own, before))
         # A level near the point forecast may have changed its side from one block to the next.
-        return np.asarray(np.sort(total, axis=1) + self.point[:, None])
+        return np.asarray(np.sort(self._ahead(grown), axis=1) + self.point[:, None])
 
 
 def _at_scores(quantiles: Array, known: Array, wanted: Array) -> Array:

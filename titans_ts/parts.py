@@ -62,12 +62,19 @@ class Parts:
         return f"row {found}" + (f" of series {self.keys[owner]}" if key else "")
 
 
-def real_numbers(values: Any) -> Array | None:
-    """Return objects as floats, NaN for None and NA; None if one is not a real number."""
+def real_numbers(values: Any, *, booleans: bool = False) -> Array | None:
+    """Return objects as floats, NaN for None and NA; None if one is not a real number.
+
+    True and False are none, unless ``booleans`` are wanted as 1 and 0.
+    """
     flat = np.asarray(values, dtype=object).ravel()
     floats = np.empty(len(flat))
     for i, value in enumerate(flat):
-        if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)):
+        if isinstance(value, bool | np.bool_):
+            if not booleans:
+                return None
+            floats[i] = value
+        elif isinstance(value, Real):
             floats[i] = value
         elif value is None or type(value).__name__ in ("NAType", "NaTType"):
             floats[i] = np.nan

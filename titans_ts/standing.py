@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from threading import Lock, RLock
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from titans_ts.adaptation import Stream, fits_on
 from titans_ts.linear import LinearPart
 from titans_ts.model import Model
 from titans_ts.panels import Panel
+
+_guard = Lock()
+_locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def moving(forecaster: Any) -> Any:
+    """The lock under which a forecaster's streams move: rows of two threads come one by one.
+
+    Not an attribute of the forecaster, which can be pickled.
+    """
+    with _guard:
+        return _locks.setdefault(forecaster, RLock())
 
 
 @dataclass

@@ -258,7 +258,9 @@ class _Reader:
         if series.dtype.is_numeric() or series.dtype == nw.Boolean:
             return series.cast(nw.Float64).to_numpy()
         is_object = _is_object(column)
-        if is_object and (values := real_numbers(column.to_numpy())) is not None:
+        # Booleans with a missing one among them, as `reindex` leaves them, are objects.
+        values = real_numbers(column.to_numpy(), booleans=True) if is_object else None
+        if values is not None:
             return values
         if not (is_object or series.dtype in (nw.String, nw.Categorical, nw.Enum)):
             text = f"column {label!r} of {self.name} must hold numbers, booleans or text to be a "

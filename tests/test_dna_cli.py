@@ -69,6 +69,8 @@ def files(tmp_path_factory):
     table.write_csv(folder / "all.tsv", separator="\t")
     table.write_parquet(folder / "all.parquet")
     table.select("id", "label").write_csv(folder / "labels.csv")
+    for (label,), part in table.group_by("label"):
+        part.write_csv(folder / f"{label}.csv")
     (folder / "genome.fa").write_text(fasta([("chr1", draw(rng, 0.5, 400))]))
     (folder / "regions.bed").write_text("chr1\t0\t50\tone\t0\t+\nchr1\t70\t120\ttwo\t0\t-\n")
     (folder / "wrong.bed").write_text("chr1\t0\t50\nchr2\t0\t50\nchr1\t390\t410\n")
@@ -157,6 +159,8 @@ def test_regions_of_a_genome_are_predicted_with_their_places(files, model):
         (["all.csv"], None),
         (["all.tsv", "--labels", "label", "--column", "sequence"], None),
         (["all.parquet"], None),
+        (["poor.csv", "rich.csv"], ["poor", "rich"]),
+        (["poor.csv", "rich.csv", "--labels", "label"], ["poor", "rich"]),
         (["poor.fa", "rich.fa", "--labels", "file"], ["poor", "rich"]),
         (["by_class", "--labels", "folder"], ["poor", "rich"]),
     ],
@@ -223,7 +227,7 @@ def test_a_report_is_that_of_python(files, model):
 def test_check_counts_what_is_in_a_file(files):
     facts = json.loads(run("check", files / "odd.fa", "--json", code=1)[0])
     assert (facts["files"], facts["records"], facts["bases"]) == (1, 4, 24)
-    assert facts["length"] == {"min": 0, "median": 10, "max": 10}
+    assert facts["length"] == {"min": 0, "median": 7, "max": 10}
     assert facts["n_share"] == pytest.approx(6 / 24)
     assert facts["other_codes_share"] == pytest.approx(2 / 24)
     assert facts["soft_masked_share"] == pytest.approx(5 / 24)

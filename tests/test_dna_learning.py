@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from dna_inputs import (
@@ -294,23 +296,62 @@ def test_learning_on_leaves_what_was_learned_whole_when_it_fails(
 def test_any_length_from_one_will_do(lengths: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     X = [x * int(rng.integers(lengths[0], lengths[1] + 1)) for x in "AG" * 10]
-    classifier = fit(X, Y[:20])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "nothing can be held out")  # all are relatives
+        classifier = fit(X, Y[:20])
     assert classifier.score(X, Y[:20]) == 1
 
 
 def test_a_handful_of_rows_will_do() -> None:
     for n in (2, 3):
-        classifier = fit(X[:n], Y[:n])
+        with pytest.warns(UserWarning, match=r"nothing can be held out, as a class has 1 row:"):
+            classifier = fit(X[:n], Y[:n])
         p = classifier.predict_proba(UNSEEN)
         assert np.isfinite(p).all()
     assert classifier.held_out_probabilities_.shape == (len(classifier.held_out_), 2)
 
 
 def test_rows_that_are_all_alike_are_learned_as_they_are() -> None:
-    classifier = fit(["ACGTACGTAC"] * 12, Y[:12])
+    with pytest.warns(UserWarning, match=r"the 12 sequences are of 1 group.*validation='random'"):
+        classifier = fit(["ACGTACGTAC"] * 12, Y[:12])
     np.testing.assert_allclose(classifier.predict_proba(["ACGTACGTAC"]), 0.5, atol=0.1)
-    unknown = fit(["N" * 12] * 12, Y[:12])
+    unknown = fit(["N" * 12] * 12, Y[:12], validation="random")
     assert np.isfinite(unknown.predict_proba(["N" * 12, "ACGTACGTACGT"])).all()
+
+
+def test_a_rare_class_costs_the_others_nothing() -> None:
+    rare = "".join(np.random.default_rng(9).choice(list("ACGT"), len(X[0])))
+    for extra in ([rare], [rare, rare[::-1]]):
+        classifier = fit([*X, *extra], [*Y, *["rare"] * len(extra)], **QUICKEST)
+        assert len(classifier.held_out_)
+        assert classifier.held_out_.max() < len(X), "the rare one is always learned from"
+        assert "rare" in classifier.classes_
+
+
+def test_labels_are_scored_in_all_the_ways_they_are_learned(
+    quick: TitansDNAClassifier, tmp_path: Path
+) -> None:
+    names = [f"r{i}" for i in range(len(X))]
+    (tmp_path / "s.fa").write_text("".join(f">{n}\n{x}\n" for n, x in zip(names, X, strict=True)))
+    table = pd.DataFrame({"id": names, "label": Y}).sample(frac=1, random_state=0)
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    expected = quick.score(X, Y)
+    assert quick.score(tmp_path / "s.fa", tmp_path / "labels.csv") == expected
+    assert quick.score(pd.DataFrame({"sequence": X, "label": Y}), "label") == expected
+    assert quick.score(X, Y, sample_weight=np.ones(len(X))) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="needs one for each"):
+        quick.score(X, Y[:-1])
+
+
+@pytest.mark.parametrize(
+    ("asked", "got"),
+    [(None, "None"), (pd.DataFrame({"sequence": []}), "DataFrame without any"), ({1}, "set with")],
+)
+def test_what_holds_nothing_is_not_called_numbers(
+    quick: TitansDNAClassifier, asked: object, got: str
+) -> None:
+    with pytest.raises(ValueError, match=f"was fitted on DNA sequences; got {got}"):
+        quick.predict(asked)
 
 
 def test_numbers_of_any_size_will_do() -> None:

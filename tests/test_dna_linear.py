@@ -300,6 +300,17 @@ def test_a_class_in_one_group_only_is_always_learned_from() -> None:
     assert all(2 in y[learn] for learn, _ in folds)
 
 
+def test_a_class_too_rare_for_all_folds_is_never_held_out_nor_are_its_relatives() -> None:
+    y = np.array([0, 1] * 40 + [2] * 3)
+    groups = np.append(np.arange(80), [100, 101, 7])  # the last is related to row 7
+    for folds in (make_folds(y, None, 3, 0), make_folds(y, groups, 3, 0)):
+        assert len(folds) == 3
+        for learn, held in folds:
+            assert set(y[held]) == {0, 1}
+            assert {80, 81, 82} <= set(learn)
+    assert all(7 in learn for learn, _ in make_folds(y, groups, 3, 0))
+
+
 # The blend
 
 

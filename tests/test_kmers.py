@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
@@ -235,8 +235,17 @@ def test_parameters_are_checked_when_fitting(params: dict[str, object], message:
         KmerBaseline(**params).fit(["ACGT", "GGGG"], [0, 1])
 
 
+def test_a_column_of_labels_is_scored_row_by_row() -> None:
+    X, y = ["ACGTACGTAC", "GGGGCCCCGG"] * 10, np.array(["a", "b"] * 10)
+    baseline = KmerBaseline().fit(X, y)
+    with pytest.warns(DataConversionWarning):
+        assert baseline.score(X, y[:, None]) == baseline.score(X, y) == 1
+    with pytest.raises(ValueError, match="label missing"):
+        baseline.fit(X, [None, *y[1:]])
+
+
 def test_misuse_is_named() -> None:
-    with pytest.raises(ValueError, match="one label for each of the 2 sequences"):
+    with pytest.raises(ValueError, match="y has 1 label for 2 sequences; needs one"):
         KmerBaseline().fit(["ACGT", "GGGG"], [0])
     with pytest.raises(ValueError, match="at least two classes; got \\[1\\]"):
         KmerBaseline().fit(["ACGT", "GGGG"], [1, 1])

@@ -238,3 +238,59 @@ def test_a_word_that_means_nothing_is_refused(tmp_path):
         read_labels("kind", NAMED)
     with pytest.raises(ValueError, match=r"missing\.csv': no such file"):
         read_labels(tmp_path / "missing.csv", NAMED)
+
+
+@pytest.mark.parametrize("labels", [("01", "1"), ("1e5", "100000"), ("007", "8")])
+def test_labels_of_text_tables_are_taken_as_they_are_written(tmp_path, labels):
+    (tmp_path / "y.csv").write_text(f"id,label\na,{labels[0]}\nb,{labels[1]}\nc,{labels[0]}\n")
+    found = read_labels(tmp_path / "y.csv", NAMED)
+    assert found.tolist() == [labels[0], labels[1], labels[0]]
+
+
+def test_plain_numbers_and_booleans_of_text_tables_stay_so(tmp_path):
+    for text, labels in (("0 12 0", [0, 12, 0]), ("true false true", [True, False, True])):
+        cells = zip("abc", text.split(), strict=True)
+        (tmp_path / "y.csv").write_text("id,label\n" + "".join(f"{a},{b}\n" for a, b in cells))
+        assert read_labels(tmp_path / "y.csv", NAMED).tolist() == labels
+
+
+def test_blank_lines_of_a_table_are_passed_over(tmp_path):
+    (tmp_path / "t.csv").write_text("sequence,label\nACGT,a\n\nGGTT,b\n\n")
+    sequences = read_sequences(tmp_path / "t.csv")
+    assert len(sequences) == 2
+    assert read_labels("label", sequences, X=tmp_path / "t.csv").tolist() == ["a", "b"]
+
+
+def test_labels_by_an_index_of_names_go_to_records_of_files(tmp_path):
+    (tmp_path / "s.fa").write_text(">a\nAC\n>b\nGT\n>c\nGG\n")
+    records = read_sequences(tmp_path / "s.fa")
+    shuffled = pd.DataFrame({"label": [2, 0, 1]}, index=["c", "a", "b"])
+    for y in (shuffled, shuffled["label"]):
+        assert read_labels(y, records, X=tmp_path / "s.fa").tolist() == [0, 1, 2]
+    other = shuffled["label"].set_axis(["x", "y", "z"])
+    assert read_labels(other, records).tolist() == [2, 0, 1]
+    # Beside a pandas X labels go by position, as in scikit-learn: a permutation test shuffles them.
+    X = pd.Series(["AC", "GT", "GG"], index=["a", "b", "c"])
+    assert read_labels(shuffled["label"], read_sequences(X), X=X).tolist() == [2, 0, 1]
+
+
+def test_a_frame_of_two_columns_is_ids_and_labels_whatever_they_are_called():
+    frame = pd.DataFrame({"gene": ["c", "a", "b"], "kind": ["z", "x", "y"]})
+    for y in (frame, pl.from_pandas(frame), pl.from_pandas(frame).to_arrow()):
+        assert read_labels(y, NAMED).tolist() == ["x", "y", "z"]
+
+
+def test_labels_come_from_a_column_of_several_tables(tmp_path):
+    (tmp_path / "a.csv").write_text("sequence,label\nACGT,1\nGGTT,2\n")
+    (tmp_path / "b.csv").write_text("sequence,label\nCCGT,02\n")
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    found = read_labels("label", read_sequences(paths), X=paths)
+    assert found.tolist() == ["1", "2", "02"]
+
+
+def test_rows_of_a_slice_keep_their_own_numbers():
+    frame = pd.DataFrame({"sequence": ["AC", "GT", "GG", "TT"]})
+    assert read_sequences(frame).names is None
+    assert read_sequences(frame.iloc[1:3]).names == ("1", "2")
+    assert read_sequences(frame.iloc[::-1]).names == ("3", "2", "1", "0")
+    assert read_sequences(frame["sequence"].iloc[2:]).names == ("2", "3")

@@ -243,5 +243,5 @@ def test_misuse_is_named() -> None:
         leak_report(["ACGT"], ["ACGT"], y_train=[1], y_test=[1, 2])
     with pytest.raises(ValueError, match="`test_size` must be a share between 0 and 1; got 20"):
         homology_split(["ACGT", "GGGG"], test_size=20)
-    with pytest.raises(ValueError, match="one label for each of the 2 sequences"):
+    with pytest.raises(ValueError, match="y has 1 label for 2 sequences; needs one"):
         homology_split(["ACGT", "GGGG"], [1])

@@ -102,6 +102,18 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
     assert 0.87 <= covered / 100 <= 0.99
 
 
+def test_the_calibration_error_lies_within_its_interval_whatever_redrawing_adds() -> None:
+    covered = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        p = rng.uniform(size=400)
+        y = rng.uniform(size=400) < p
+        ece = score_report(y, np.c_[1 - p, p], [0, 1], n_bootstrap=300).scores["ece"]
+        assert 0 <= ece.low <= ece.value <= ece.high
+        covered.append(ece.low)
+    assert np.median(covered) < 0.02, "of one that is calibrated"
+
+
 def test_the_difference_to_the_floor_is_paired() -> None:
     given, floor = drawn(400, 2, seed=1), drawn(400, 2, seed=1)
     worse = floor.proba.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -188,7 +189,8 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         X, y
             As in `fit`.
         classes : array of labels, optional
-            All labels that will ever come; needed in the first call if y lacks some.
+            All labels that will ever come; needed in the first call if y lacks some. Two of them
+            must be there, since the first call fits.
         """
         if not hasattr(self, "model_"):
             parameters.check_params(self, self._parameter_constraints)
@@ -218,7 +220,19 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     @property
     def held_out_probabilities_(self) -> Array:
         """What the classifier says about training rows that were held out."""
+        self._check_fitted()
         return np.exp(self.model_.blend(self.held_out_by_expert_))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy on sequences and their labels, given in any way that `fit` takes them."""
+        from sklearn.metrics import accuracy_score
+
+        self._check_fitted()
+        inputs, labels = read_training(self, X, y, reset=False)
+        if isinstance(inputs, Sequences):
+            inputs = prepare(self, inputs)
+        likeliest = self.classes_[self._read(inputs).argmax(axis=1)]
+        return float(accuracy_score(labels, likeliest, sample_weight=sample_weight))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Labels of sequences, shape (n,)."""
@@ -325,6 +339,8 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if self.validation == "homology" and isinstance(read, Sequences):
             groups = homology_groups(read)
         folds = make_folds(y, groups, self.n_networks, self.random_state)
+        if not folds:
+            _warn_of_no_folds(y, groups)
         recipe = self._recipe(read)
         fitted = fit_model(read, y, self._weights(labels, classes), folds, recipe)
         # Nothing is assigned before all is there: an interrupted fit leaves the last one whole.
@@ -404,3 +420,20 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _scaled(self, inputs: Inputs) -> Inputs:
         return inputs if self.scale_ is None else self.scale_(inputs)
+
+
+def _warn_of_no_folds(y: NDArray[np.int64], groups: NDArray[np.int64] | None) -> None:
+    rows = np.bincount(y)[np.unique(y)].min()
+    why, cure = f"a class has {rows} row{'s' if rows > 1 else ''}", "give it more"
+    if rows > 1 and groups is not None:
+        why = (
+            f"all relatives are kept together, and the {len(y)} sequences are of "
+            f"{len(np.unique(groups))} group(s)"
+        )
+        cure = "give unrelated ones, or say validation='random' if relatives are no leak to you"
+    warnings.warn(
+        f"nothing can be held out, as {why}: one network alone learns from all sequences, is not "
+        f"stopped early, and probabilities are not calibrated. To have that, {cure}.",
+        UserWarning,
+        stacklevel=4,  # the line that called fit
+    )

@@ -7,6 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from titans_dna.alphabet import decode
@@ -132,13 +133,14 @@ class _Tally:
 
     def _end(self, piece: Piece) -> None:
         self.files.add(piece.source)
+        name = piece.name or f"row {len(self.lengths)}"  # of a table, or list of reads
         self.lengths.append(self._length)
         if not self._length:
-            self.empty.append(piece.name)
+            self.empty.append(name)
         elif not self._plain:
-            self.blank.append(piece.name)
+            self.blank.append(name)
         else:
-            _note(self._digest.digest(), self.letters, piece.name, self.same_letters)
+            _note(self._digest.digest(), self.letters, name, self.same_letters)
         if piece.name:  # rows of a table may have none
             _note(piece.name, self.names, piece.name, self.same_name)
         self._begin()
@@ -209,8 +211,9 @@ def _misplaced(regions: list[Region], genome: FastaFile) -> list[str]:
 def _lengths(lengths: array[int]) -> dict[str, Any] | None:
     if not lengths:
         return None
-    ordered = sorted(lengths)
-    return {"min": ordered[0], "median": ordered[len(ordered) // 2], "max": ordered[-1]}
+    middle = median(lengths)
+    whole = int(middle) if middle == int(middle) else middle
+    return {"min": min(lengths), "median": whole, "max": max(lengths)}
 
 
 def _of(names: list[str]) -> str:

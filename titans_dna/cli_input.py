@@ -94,8 +94,9 @@ def read_labelled(source: Any, labels: str | None, column: str | None) -> tuple[
     from titans_dna.tables import column_named, is_table_path, read_table
 
     sequences = read_all(source, column)
-    if labels is None and isinstance(source, Path) and is_table_path(source):
-        labels = column_named(read_table(source).columns, LABEL_COLUMNS)
+    paths = source if isinstance(source, list) else [source]
+    if labels is None and all(isinstance(path, Path) and is_table_path(path) for path in paths):
+        labels = column_named(read_table(paths[0]).columns, LABEL_COLUMNS)
     if labels is None:
         raise ValueError(
             f"{name_of(source)}: where are the labels? Give --labels: a column of a table, a table "

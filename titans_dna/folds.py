@@ -25,29 +25,48 @@ def make_folds(
         Folds wanted; each holds out a fifth, or less if there are more than five.
     seed : int
 
+    A class too rare to stand on both sides of every fold is learned from in all of them, and held
+    out in none, where two others are left to choose by.
+
     Returns
     -------
     list of (ndarray, ndarray)
-        Empty if the rows do not suffice: some class has fewer than two, or there are fewer than
-        two groups.
+        Empty if the rows do not suffice: there are not two classes, or not two groups, to divide.
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    counts = np.bincount(y)
-    # A class must stand on both sides of every fold for the choice to mean anything.
-    parts = min(max(_FOLDS, n_folds), int(counts[counts > 0].min()))
+    parts, rows = max(_FOLDS, n_folds), np.arange(len(y))
+    always = _never_held_out(y, groups, parts)
+    if len(np.unique(y[~always])) < 2:
+        always[:] = False
+        parts = min(parts, int(np.bincount(y)[np.unique(y)].min()))
+    divided = rows[~always]
     if groups is not None:
-        parts = min(parts, len(np.unique(groups)))
+        parts = min(parts, len(np.unique(groups[divided])))
     if parts < 2:
         return []
-    rows = np.arange(len(y))
     if groups is None:
-        splits = StratifiedKFold(parts, shuffle=True, random_state=seed).split(rows, y)
+        splits = StratifiedKFold(parts, shuffle=True, random_state=seed).split(divided, y[divided])
     else:
-        splits = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(rows, y, groups)
-    folds = [(learn.astype(np.int64), held.astype(np.int64)) for learn, held in splits]
+        splits = StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(
+            divided, y[divided], groups[divided]
+        )
+    held_out = [divided[held] for _, held in splits]
+    folds = [(np.setdiff1d(rows, held), held) for held in held_out]
     usable = [(learn, held) for learn, held in folds if len(held) and _has_all(y, learn)]
     return usable[:n_folds]
+
+
+def _never_held_out(
+    y: NDArray[np.int64], groups: NDArray[np.int64] | None, parts: int
+) -> NDArray[np.bool_]:
+    """Rows of classes with fewer rows than parts, or with one group, and their relatives."""
+    rare = np.bincount(y) < parts
+    if groups is None:
+        return np.asarray(rare[y])
+    pairs = np.unique(np.stack([y, groups]), axis=1)[0]
+    rare |= np.bincount(pairs, minlength=len(rare)) < 2
+    return np.isin(groups, groups[rare[y]])
 
 
 def _has_all(y: NDArray[np.int64], rows: Rows) -> bool:

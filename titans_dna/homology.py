@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from titans_dna.alphabet import COMPLEMENT
 from titans_dna.kmer_codes import MAX_K, Codes, canonical_codes, is_repeat
 from titans_dna.kmer_counting import is_int
+from titans_dna.label_values import check_labels
 from titans_dna.sequences import Sequences, read_sequences
 
 __all__ = ["check_k", "digests", "homology_groups", "homology_split", "kmer_passes", "rows_of"]
@@ -130,9 +131,7 @@ def homology_split(
     n = len(groups)
     classes, label = np.zeros(1), np.zeros(n, dtype=np.int64)
     if y is not None:
-        y = np.asarray(y)
-        if y.shape != (n,):
-            raise ValueError(f"y must hold one label for each of the {n} sequences; got {y.shape}.")
+        y = check_labels(y, n)
         classes, label = np.unique(y, return_inverse=True)
     sizes = np.bincount(groups)
     if len(sizes) < 2:

@@ -47,7 +47,7 @@ def read_training(estimator: Any, X: Any, y: Any, *, reset: bool) -> tuple[Input
         return apply_soft_mask(sequences, estimator.soft_mask), labels
     from sklearn.utils.validation import validate_data
 
-    _check_kind(estimator, signal=True, reset=reset)
+    _check_kind(estimator, signal=True, reset=reset, X=X)
     X, y = validate_data(estimator, X, y, reset=reset, dtype=np.float64)
     return X, check_labels(y, len(y))
 
@@ -71,7 +71,7 @@ def read_inputs(estimator: Any, X: Any) -> Inputs:
         return prepare(estimator, read_sequences(X, column=column_of(estimator, X)))
     from sklearn.utils.validation import validate_data
 
-    _check_kind(estimator, signal=True, reset=False)
+    _check_kind(estimator, signal=True, reset=False, X=X)
     numbers: Inputs = validate_data(estimator, X, reset=False, dtype=np.float64)
     return numbers
 
@@ -138,10 +138,18 @@ class Scale:
         return scaled.clip(-_FARTHEST, _FARTHEST).astype(np.float32)
 
 
-def _check_kind(estimator: Any, *, signal: bool, reset: bool) -> None:
+def _check_kind(estimator: Any, *, signal: bool, reset: bool, X: Any = None) -> None:
     if not reset and estimator.signal_ != signal:
         was, got = ("numbers", "DNA sequences")[:: 1 if estimator.signal_ else -1]
+        if signal and not _holds_numbers(X):
+            got = f"{type(X).__name__} without any" if X is not None else "None"
         raise ValueError(
             f"{type(estimator).__name__} was fitted on {was}; got {got}. Give what it knows, or "
             "fit a new one."
         )
+
+
+def _holds_numbers(X: Any) -> bool:
+    """Whether this is a matrix of numbers, with something in it."""
+    array = np.asarray(X)
+    return array.ndim == 2 and array.size > 0 and array.dtype.kind in "biuf"

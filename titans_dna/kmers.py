@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from titans_core.parameters import check_params, describe, get_params, set_params
 from titans_dna.homology import homology_groups
 from titans_dna.kmer_counting import first_columns, is_int, kmer_counts, kmer_names, reverse_columns
+from titans_dna.label_values import check_labels
 from titans_dna.sequences import Sequences, read_sequences
 
 if TYPE_CHECKING:
@@ -125,12 +126,7 @@ class KmerBaseline:
         """
         check_params(self, _CONSTRAINTS)
         sequences = read_sequences(X)
-        y = np.asarray(y)
-        if y.shape != (len(sequences),):
-            raise ValueError(
-                f"y must hold one label for each of the {len(sequences)} sequences; "
-                f"got shape {y.shape}."
-            )
+        y = check_labels(y, len(sequences))
         self.classes_, label = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(
@@ -161,7 +157,8 @@ class KmerBaseline:
 
     def score(self, X: Any, y: Any) -> float:
         """Accuracy."""
-        return float((self.predict(X) == np.asarray(y)).mean())
+        predicted = self.predict(X)
+        return float((predicted == check_labels(y, len(predicted))).mean())
 
     def to_dict(self) -> dict[str, Any]:
         """Parameters and all that was learned, as plain values and arrays of numbers."""

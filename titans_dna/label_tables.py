@@ -20,11 +20,11 @@ LABEL_COLUMNS = ("label", "class", "target")
 
 
 def has_ids(frame: Any) -> bool:
-    """Tell whether a frame has a column of ids beside others."""
+    """Tell whether a frame has ids beside labels: a column for them, or the first of two."""
     if not hasattr(frame, "shape"):  # a polars LazyFrame
         raise TypeError(f"labels must not be a {type(frame).__name__}. Call its collect().")
     columns = columns_of(frame)
-    return len(columns) > 1 and column_named(columns, ID_COLUMNS) is not None
+    return len(columns) == 2 or (len(columns) > 1 and column_named(columns, ID_COLUMNS) is not None)
 
 
 def labels_from_table(table: Any, sequences: Sequences, name: str) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from titans_dna.label_tables import has_ids, labels_by_id, labels_from_table
 from titans_dna.label_values import check_labels
 from titans_dna.sequence_frames import columns_of, is_frame
+from titans_dna.sequence_kinds import index_names, library_of
 from titans_dna.sequence_set import Sequences, Strings
 from titans_dna.sequence_text import some
 from titans_dna.tables import is_table_path, known_column, read_table
@@ -34,10 +35,12 @@ def read_labels(y: Any, sequences: Sequences, *, X: Any = None, name: str = "y")
     Parameters
     ----------
     y : labels, shape (n,)
-        - an array, list, or pandas or polars Series, in the order of the sequences (an index is not
-          looked at);
+        - an array, list, or pandas or polars Series, in the order of the sequences (of a pandas
+          Series the index is not looked at, unless the sequences come from files and it holds just
+          their names: then they are labels by name);
         - the name of a column of `X`;
-        - a path to CSV, TSV or Parquet, a data frame, or a dict: labels by the names of records.
+        - a path to CSV, TSV or Parquet, a frame of pandas, polars or pyarrow, or a dict: labels by
+          the names of records.
           The columns are found by name (id, name or seqid; label, class or target), else the first
           is the id and the second the label. Labels of other records are ignored;
         - ``"re:PATTERN"`` or a compiled pattern, searched in each header: its only group, or the
@@ -71,6 +74,10 @@ def read_labels(y: Any, sequences: Sequences, *, X: Any = None, name: str = "y")
     array(['a', 'b'], dtype='<U1')
     """
     n = len(sequences)
+    if library_of(y) == "pyarrow" and hasattr(y, "column_names"):
+        import polars as pl
+
+        y = pl.from_arrow(y)
     if isinstance(y, re.Pattern):
         return _from_headers(y, sequences, name)
     if isinstance(y, (str, os.PathLike)):
@@ -79,14 +86,29 @@ def read_labels(y: Any, sequences: Sequences, *, X: Any = None, name: str = "y")
         return labels_by_id(list(y), list(y.values()), sequences, name)
     if is_frame(y) and has_ids(y):
         return labels_from_table(y, sequences, name)
+    if _are_by_index(y, sequences):
+        values = y.iloc[:, 0] if is_frame(y) else y
+        return labels_by_id(list(index_names(y) or ()), values.tolist(), sequences, name)
     return check_labels(y, n, name)
+
+
+def _are_by_index(y: Any, sequences: Sequences) -> bool:
+    """Whether a pandas index names the records of files, each once.
+
+    Beside a pandas X it is no such thing: what shuffles labels to test for chance shuffles it too.
+    """
+    if sequences.sources is None or sequences.names is None:
+        return False
+    names = index_names(y) if library_of(y) == "pandas" else None
+    return names is not None and sorted(names) == sorted(sequences.names)
 
 
 def _named(y: Any, sequences: Sequences, X: Any, name: str) -> NDArray[Any]:
     word = os.fspath(y)
     frame = X if is_frame(X) else None
-    if isinstance(X, (str, os.PathLike)) and is_table_path(X) and os.path.isfile(X):  # noqa: PTH113
-        frame = read_table(X)
+    several = X if isinstance(X, list | tuple) else [X]
+    if several and all(map(_is_table, several)):
+        frame = _together([read_table(each) for each in several], word)
     if isinstance(y, str):
         if y.startswith("re:"):
             return _from_headers(y[3:], sequences, name)
@@ -103,6 +125,22 @@ def _named(y: Any, sequences: Sequences, X: Any, name: str) -> NDArray[Any]:
         f"{name} is {word!r}, which is none of: a column of a data frame X, a path to CSV, TSV or "
         "Parquet, 're:PATTERN', 'file', 'folder'."
     )
+
+
+def _is_table(X: Any) -> bool:
+    return isinstance(X, str | os.PathLike) and is_table_path(X) and os.path.isfile(X)  # noqa: PTH113
+
+
+def _together(frames: list[Any], column: str) -> Any:
+    """The first table; or of several, what they have in a column, one after the other."""
+    if len(frames) == 1 or not all(column in columns_of(frame) for frame in frames):
+        return frames[0]
+    import polars as pl
+
+    parts = [frame[column] for frame in frames]
+    if len({part.dtype for part in parts}) > 1:  # 1 in one file, 01 in another
+        parts = [part.cast(pl.String) for part in parts]
+    return pl.DataFrame({column: pl.concat(parts)})
 
 
 def _from_headers(pattern: Any, sequences: Sequences, name: str) -> NDArray[Any]:

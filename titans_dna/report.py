@@ -196,7 +196,8 @@ def score_report(
     second of two classes, else the mean of each class against the rest); the expected calibration
     error of the likeliest class over 15 bins of equal width; the Brier score (for more than two
     classes, the sum over classes); and the log loss. Intervals are percentiles of scores on redrawn
-    test rows: they cover the choice of test rows, not of training rows or seeds.
+    test rows (for the calibration error less what redrawing alone adds to it): they cover the
+    choice of test rows, not of training rows or seeds.
 
     Parameters
     ----------
@@ -243,6 +244,10 @@ def score_report(
         models.append(Probabilities(label, given))
     values = [scores(each) for each in models]
     drawn = bootstrap_scores(models, n_bootstrap, random_state) if n_bootstrap else []
+    for value, redrawn in zip(values, drawn, strict=False):
+        # Chance moves the shares of bins, and moves them once more as rows are redrawn: taken off.
+        more = redrawn["ece"].mean() - value["ece"]
+        redrawn["ece"] = (redrawn["ece"] - more).clip(0)
     found = [
         {key: _with_interval(value[key], drawn[i][key] if drawn else None) for key in value}
         for i, value in enumerate(values)

@@ -124,9 +124,11 @@ def read_series(X: Any, heads: Heads) -> Sequences:
 
 
 def index_names(X: Any) -> tuple[str, ...] | None:
-    """Return the labels of a pandas index, None where it only counts the rows."""
+    """Return the labels of a pandas index, None where it only counts the rows, from 0 on."""
     index = getattr(X, "index", None)
-    if index is None or callable(index) or type(index).__name__ == "RangeIndex":
+    if index is None or callable(index):
+        return None
+    if type(index).__name__ == "RangeIndex" and (index.start, index.step) == (0, 1):
         return None
     return tuple(map(str, index.tolist()))
 
@@ -149,7 +151,8 @@ def read_array(X: Any, heads: Heads) -> Sequences:
         return _read_characters(X, heads)
     raise TypeError(
         f"{name} must hold text, shape (n,), or uint8 tokens, shape (n, length); got {X.dtype} of "
-        f"shape {X.shape}. Make tokens by titans_dna.encode; one-hot bases by argmax, as uint8."
+        f"shape {X.shape}. Make tokens by titans_dna.alphabet.encode; one-hot "
+        "bases by argmax, as uint8."
     )
 
 
@@ -170,7 +173,7 @@ def _read_tokens(arrays: list[Tokens], heads: Heads) -> Sequences:
         if array.dtype != np.uint8 or array.ndim != 1:
             raise TypeError(
                 f"{where(heads, row)} must be uint8 tokens of shape (length,); got {array.dtype} "
-                f"of shape {array.shape}. Make tokens by titans_dna.encode."
+                f"of shape {array.shape}. Make tokens by titans_dna.alphabet.encode."
             )
     lengths = np.fromiter(map(len, arrays), np.int64, len(arrays))
     return _check_tokens(np.concatenate(arrays), lengths, heads)
@@ -201,8 +204,8 @@ def _check_tokens(tokens: Tokens, lengths: Offsets, heads: Heads) -> Sequences:
             + (
                 "the padding, which may only stand to the right of a sequence."
                 if token == PAD
-                else "no token of a base. Make tokens by titans_dna.encode; for ASCII letters "
-                f"pass {heads.name}.view('S1')."
+                else "no token of a base. Make tokens by titans_dna.alphabet.encode; for ASCII "
+                f"letters pass {heads.name}.view('S1')."
             )
         )
     return found

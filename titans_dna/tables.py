@@ -35,7 +35,8 @@ def read_table(
     """Read a table as a polars frame; ValueError names the file.
 
     Columns named as ids are text, as an id such as 007 is no number. So is the first one where none
-    is named so, if `first_is_id`. Without `header` it is the first one.
+    is named so, if `first_is_id`. Without `header` it is the first one. Other columns are numbers
+    if their values are written as these numbers would be: 1, not 01. Blank lines are passed over.
     """
     import polars as pl
 
@@ -53,9 +54,23 @@ def read_table(
         ids = columns[:1] if not header or (first_is_id and not ids) else ids
         text = dict.fromkeys(ids, pl.String)
         # All rows decide on a type, or a label in the last one may not fit.
-        return pl.read_csv(Path(path), schema_overrides=text, infer_schema_length=None, **options)
+        frame = pl.read_csv(Path(path), schema_overrides=text, infer_schema_length=None, **options)
+        frame = _as_written(frame, Path(path), options)
+        return frame.filter(~pl.all_horizontal(pl.all().is_null()))  # blank lines
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise ValueError(f"{os.fspath(path)!r} is no table that can be read: {error}") from error
+
+
+def _as_written(frame: Any, path: Path, options: dict[str, Any]) -> Any:
+    """Columns whose values would be written otherwise, such as 01 for 1 or 1e5, as text."""
+    import polars as pl
+
+    guessed = [c for c in frame.columns if frame.schema[c] != pl.String]
+    if not guessed:
+        return frame
+    text = pl.read_csv(path, columns=guessed, infer_schema=False, **options)
+    changed = [c for c in guessed if not (frame[c].cast(pl.String) == text[c]).all()]
+    return frame.with_columns(text.select(changed)) if changed else frame
 
 
 def read_verbatim(path: str | os.PathLike[str]) -> Any:

@@ -153,7 +153,8 @@ def check_not_empty(panel: Panel, name: str, *, channels: bool = True) -> None:
             raise ValueError(f"{whose} has only missing values; drop it or give it some.")
     if channels and not seen.any(axis=0).all():
         column = panel.layout.columns[int(np.argmin(seen.any(axis=0)))]
-        raise ValueError(f"column {column!r} of {name} has only missing values; drop it.")
+        which = name if column is None else f"column {column!r} of {name}"
+        raise ValueError(f"{which} has only missing values; drop it.")
 
 
 def _check_finite(parts: Parts, name: str) -> None:
@@ -166,9 +167,10 @@ def _check_finite(parts: Parts, name: str) -> None:
         if count := np.count_nonzero(bad):
             row = int(np.argmax(bad))
             when = "" if parts.times is None else f" ({show(scalar(parts.times[row]))})"
+            where = "" if label is None else f"in column {label!r} "
             raise ValueError(
-                f"{name} has {count} infinite value{'s' if count > 1 else ''}; first in column "
-                f"{label!r} at {parts.place(row)}{when}. {cure('infinite', parts.layout, name)}"
+                f"{name} has {count} infinite value{'s' if count > 1 else ''}; first {where}"
+                f"at {parts.place(row)}{when}. {cure('infinite', parts.layout, name)}"
             )
 
 

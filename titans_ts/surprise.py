@@ -53,8 +53,9 @@ def surprise_table(model: Model, panel: Panel, asked: list[Asked]) -> pd.DataFra
     network = model.residual.network
     if model.seasonal_memory is None and (network is None or not len(network.backbone.blocks)):
         raise ValueError(
-            "this forecaster has no memory to be surprised: validation took up no seasonal memory; "
-            "fit with use_network=True and a backbone of at least one block."
+            "this forecaster has no memory to be surprised: a seasonal one was not wanted "
+            "(use_memory=False) or not taken up by validation, and there is no network with one "
+            "(use_network=True, a backbone of at least one block)."
         )
     columns = {}
     for each, series, times in zip(asked, panel.series, times_of(panel), strict=True):

@@ -144,6 +144,11 @@ def _pandas_times(column: Any, layout: Layout, name: str) -> tuple[Any, Layout]:
         return times, replace(layout, time=str(times.dtype))
     if layout.long:
         raise TypeError(_no_times(column, layout, name, "time stamps, periods or integers"))
+    if len(times) and isinstance(times[0], tuple):
+        raise TypeError(
+            f"the index of {name} has {len(times[0])} levels; a long table has ids and times in "
+            f"columns: {name}.reset_index(), and `id_column` and `time_column` by their names."
+        )
     raise TypeError(
         f"the index of {name} must be a DatetimeIndex, a PeriodIndex or integers; got dtype "
         f"{times.dtype}. Parse it, {name}.index = pandas.to_datetime({name}.index), or number "

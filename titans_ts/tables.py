@@ -247,7 +247,8 @@ class _Reader:
             return series.cast(nw.Float64).to_numpy()
         values = real_numbers(column.to_numpy()) if _is_object(column) else None
         if values is None:
-            text = f"column {label!r} of {self.name} must hold real numbers; got dtype "
+            which = self.name if label is None else f"column {label!r} of {self.name}"
+            text = f"{which} must hold real numbers; got dtype "
             raise self._error(TypeError, text + str(dtype_of(column)), "text", label)
         return values
 

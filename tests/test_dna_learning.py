@@ -292,6 +292,15 @@ def test_learning_on_leaves_what_was_learned_whole_when_it_fails(
 # Small, short and long
 
 
+@pytest.mark.parametrize(("length", "dilations"), [(149, (1, 2)), (150, (1, 2, 4))])
+def test_cells_see_further_in_longer_sequences(length: int, dilations: tuple[int, ...]) -> None:
+    X, y = reads(40, length)
+    classifier = fit(X, y, **QUICKEST)
+    config = classifier.model_.networks[0].config
+    assert config.dilations == dilations
+    assert 2 * config.reach > 0.4 * length
+
+
 @pytest.mark.parametrize("lengths", [(1, 1), (1, 3), (2, 2)])
 def test_any_length_from_one_will_do(lengths: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)

@@ -35,6 +35,7 @@ from titans_dna.settings import (
     CONSTRAINTS,
     DEFAULT_BACKBONE,
     LONGEST_ALIGNED,
+    default_dilations,
     default_pool,
     default_training,
 )
@@ -379,6 +380,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             batch_size=BATCH_SIZE,
             crop=self.crop,
             pool=default_pool(longest),
+            dilations=default_dilations(longest),
             linear=self.linear,
             progress=self.progress,
         )

@@ -49,6 +49,7 @@ class Recipe:
     training : TrainingConfig
     batch_size, crop : int
     pool : int
+    dilations : tuple of int
     linear : bool
     progress : bool
     """
@@ -62,6 +63,7 @@ class Recipe:
     batch_size: int
     crop: int
     pool: int
+    dilations: tuple[int, ...]
     linear: bool
     progress: bool
 
@@ -188,6 +190,7 @@ def _train(
         equivariant=strands == "equivariant",
         signal=recipe.signal,
         pool=recipe.pool,
+        dilations=recipe.dilations,
         cells_per_token=max(1, TOKEN_BASES // recipe.pool),
         backbone=recipe.backbone,
     )

@@ -39,6 +39,11 @@ def default_pool(longest: int) -> int:
     return 2 if longest < 90 else 4
 
 
+def default_dilations(longest: int) -> tuple[int, ...]:
+    """Convolutions over cells: a third where a cell would see less than half of a sequence."""
+    return (1, 2) if longest < 150 else (1, 2, 4)
+
+
 def _is_count(value: Any, least: int = 1) -> bool:
     return isinstance(value, int | np.integer) and type(value) is not bool and int(value) >= least
 

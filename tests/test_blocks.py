@@ -362,6 +362,17 @@ def test_another_blocks_state_is_refused(kind: str) -> None:
         module(tokens(batch=3), state)
     with pytest.raises(ValueError, match="window="):
         build(kind, window=9)(tokens(), state)
+    with pytest.raises(ValueError, match=r"attention with 2 heads of width .*; this one has 4 of"):
+        build(kind, num_heads=4)(tokens(), state)
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_a_state_goes_on_in_another_precision(kind: str) -> None:
+    module = build(kind)
+    _, state = module(tokens())
+    expected, _ = module(tokens(), state)
+    found, _ = module.float()(tokens().float(), state)
+    torch.testing.assert_close(found.double(), expected, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -68,6 +68,16 @@ def test_what_does_not_fit_is_recomputed_to_the_same_result(
     assert_same(run(inputs, "chunked", **options), kept, 1e-12)
 
 
+def test_a_chunk_that_never_ends_costs_what_its_tokens_cost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inputs = random_inputs(6, depth=1, norm=False)
+    expected, _ = neural_memory(**inputs, chunk_size=6)
+    monkeypatch.setattr("titans_core.ops.chunked._tiles_per_chunk", None)  # not even asked
+    y, _ = neural_memory(**inputs, chunk_size=2**62)
+    torch.testing.assert_close(y, expected)
+
+
 def test_a_second_derivative_is_refused_instead_of_wrong() -> None:
     inputs = random_inputs(6, depth=1, norm=False)
     y, _ = neural_memory(**inputs, chunk_size=4)

@@ -469,6 +469,10 @@ def test_float32_keeps_the_gradient_of_a_gate_exactly_at_its_limit(
             r"write_mask must have shape \(2, 5\).*got \(2, 5, 2\)",
         ),
         ({"write_mask": torch.ones(2, 5)}, r"write_mask must be a bool tensor; got torch\.float32"),
+        (
+            dict.fromkeys("qkv", torch.ones(2, 5, 2, 4, dtype=torch.int64)),
+            r"q must hold floating-point numbers; got torch\.int64",
+        ),
         ({"huber_delta": 0.0}, r"huber_delta must be None or a float > 0; got 0\.0"),
         ({"huber_delta": -1}, "huber_delta must be None or a float > 0; got -1"),
         ({"huber_delta": float("nan")}, "huber_delta must be None or a float > 0; got nan"),

@@ -90,6 +90,7 @@ class SlidingWindowAttention(nn.Module):
         carried = reach if self.config.causal else 0
         state = AttentionState(*self.heads.nothing(x, carried)) if state is None else state
         check_batch(state.keys, batch)
+        self.heads.check(state.keys)
         if state.keys.shape[2] != carried:
             raise ValueError(
                 f"state belongs to attention that carries {state.keys.shape[2]} tokens on; this "
@@ -195,6 +196,7 @@ class SegmentAttention(nn.Module):
         batch, time = x.shape[:2]
         window, causal, first = self.config.window, self.config.causal, segment.length
         check_batch(segment.keys, batch)
+        self.heads.check(segment.keys)
         if segment.keys.shape[3] != (window if causal else 0):
             raise ValueError(
                 f"state belongs to segments of {segment.keys.shape[3]} tokens kept open; these, "
@@ -264,6 +266,15 @@ class AttentionHeads(nn.Module):
         keys, values = both.permute(2, 0, 3, 1, 4)
         return keys, values
 
+    def check(self, keys: Tensor) -> None:
+        """Raise ValueError for the keys ``(B, H, ..., D)`` of a state of other heads."""
+        heads, width = keys.shape[1], keys.shape[-1]
+        if (heads, width) != (self.num_heads, self.head_dim):
+            raise ValueError(
+                f"state belongs to attention with {heads} heads of width {width}; this one has "
+                f"{self.num_heads} of {self.head_dim}."
+            )
+
     def prefix(self, tokens: Tensor) -> Prefix:
         """Keys and values of tokens ``(B or 1, P, dim)`` that have no position."""
         keys, values = self.keys_values(tokens)
@@ -303,7 +314,8 @@ def _attend(
     if prefix is not None:
         repeats = 1 if len(prefix[0]) == 1 else pieces
         first_keys, first_values = (
-            part.repeat_interleave(repeats, dim=0).expand(len(q), -1, -1, -1) for part in prefix
+            part.to(q.dtype).repeat_interleave(repeats, dim=0).expand(len(q), -1, -1, -1)
+            for part in prefix
         )
         keys = torch.cat([first_keys, keys], dim=2)
         values = torch.cat([first_values, values], dim=2)

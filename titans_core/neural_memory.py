@@ -71,7 +71,7 @@ class NeuralMemory(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initial values; see the comments for those that are not torch's defaults."""
+        """Initial values of M_0 and the gates; projections and norms are modules of their own."""
         config = self.config
         for weight in self.initial_weights:
             # Under a LayerNorm the scale of the weights only sets how far one step turns them:

@@ -145,7 +145,10 @@ StateT = TypeVar("StateT", bound=tuple[Any, ...])
 
 
 def map_state(function: Callable[[Tensor], Tensor], state: StateT) -> StateT:
-    """Apply a function to every tensor of a state: detach, move, repeat, select..."""
+    """Apply a function to every tensor of a state: detach, move, repeat, select...
+
+    Some tensors are masks of bool, which must stay so.
+    """
     if not isinstance(state, tuple):
         raise TypeError(
             f"state must be a state or a tuple of states; got a {type(state).__name__}."

@@ -56,8 +56,9 @@ class TrainingConfig:
     learning_rate : float
         Peak step size of AdamW: reached after the warm-up, then falling to 0 along a cosine.
     weight_decay : float
-        Decoupled weight decay of parameters with two or more dimensions. Norms, biases and gates
-        (one dimension or none) are not decayed.
+        Decoupled weight decay of parameters with two or more dimensions, among them what has a
+        row for each head: a memory's gain and bias, and its learned start. Those of one dimension
+        or none (other norms, biases and gates) are not decayed.
     warmup_steps : int
         Steps of linear warm-up; at most half of `max_steps` is used for it.
     gradient_clip : float

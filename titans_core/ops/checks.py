@@ -50,6 +50,8 @@ def check_tensors(
     """Raise ValueError for tensors that do not fit together."""
     if q.ndim != 4:
         raise ValueError(f"q must have shape (B, T, H, D); got {tuple(q.shape)}.")
+    if not q.is_floating_point():
+        raise ValueError(f"q must hold floating-point numbers; got {q.dtype}.")
     batch, time, heads, dim = q.shape
     expected = {"k": (k, q.shape), "v": (v, q.shape)}
     for name, gate in gates.items():

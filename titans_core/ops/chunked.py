@@ -66,9 +66,9 @@ def _pieces(time: int, offset: int, chunk_size: int) -> Iterator[tuple[int, int,
     Yields ``(start, stop, tiles, tiles per chunk)``.
     """
     start = 0
-    per_chunk = _tiles_per_chunk(chunk_size)
     while start < time:
         whole = (time - start) // chunk_size if offset == 0 else 0
+        per_chunk = _tiles_per_chunk(chunk_size) if whole else 0
         if whole and per_chunk:
             stop, tiles = start + whole * chunk_size, whole * per_chunk
             yield start, stop, tiles, per_chunk

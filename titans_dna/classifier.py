@@ -228,10 +228,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Accuracy on sequences and their labels, given in any way that `fit` takes them."""
         from sklearn.metrics import accuracy_score
 
-        self._check_fitted()
-        inputs, labels = read_training(self, X, y, reset=False)
-        if isinstance(inputs, Sequences):
-            inputs = prepare(self, inputs)
+        inputs, labels = self._read_test(X, y)
         likeliest = self.classes_[self._read(inputs).argmax(axis=1)]
         return float(accuracy_score(labels, likeliest, sample_weight=sample_weight))
 
@@ -293,10 +290,7 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Scores on sequences it has not seen, with the k-mer floor beside: a `ScoreReport`."""
         from titans_dna.report import score_report
 
-        self._check_fitted()
-        inputs, labels = read_training(self, X, y, reset=False)
-        if isinstance(inputs, Sequences):
-            inputs = prepare(self, inputs)
+        inputs, labels = self._read_test(X, y)
         floor = self.model_.floor_probabilities(self._scaled(inputs))
         return score_report(labels, np.exp(self._read(inputs)), self.classes_, baseline_proba=floor)
 
@@ -412,6 +406,12 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         from sklearn.utils.validation import check_is_fitted
 
         check_is_fitted(self, "model_")
+
+    def _read_test(self, X: Any, y: Any) -> tuple[Inputs, NDArray[Any]]:
+        """Inputs and labels to be scored on."""
+        self._check_fitted()
+        inputs, labels = read_training(self, X, y, reset=False)
+        return (prepare(self, inputs) if isinstance(inputs, Sequences) else inputs), labels
 
     def _log_probabilities(self, X: Any) -> Array:
         self._check_fitted()

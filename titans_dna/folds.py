@@ -15,6 +15,9 @@ def make_folds(
 ) -> list[tuple[Rows, Rows]]:
     """Rows to learn from and rows held out, `n_folds` times; the parts held out are disjoint.
 
+    A class too rare to stand on both sides of every fold is learned from in all of them, and held
+    out in none, where two others are left to choose by.
+
     Parameters
     ----------
     y : ndarray of int, shape (n,)
@@ -24,9 +27,6 @@ def make_folds(
     n_folds : int
         Folds wanted; each holds out a fifth, or less if there are more than five.
     seed : int
-
-    A class too rare to stand on both sides of every fold is learned from in all of them, and held
-    out in none, where two others are left to choose by.
 
     Returns
     -------

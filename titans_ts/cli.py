@@ -174,8 +174,7 @@ def forecast(
     forecaster = TitansForecaster.load(model)
     ahead = read_ahead(future, forecaster._layout)
     if new is not None:
-        id_name = forecaster._layout.id_name
-        rows = read_file(new, None if id_name is None else str(id_name))
+        rows = read_file(new, forecaster._layout.id_name)
         with about(new):
             forecaster.update(match_layout(rows, forecaster._layout))
     result = forecast_facts(forecaster, prediction_length, wanted, ahead)

@@ -53,7 +53,7 @@ def read_data(data: str, id_column: str | None = None) -> pl.DataFrame:
     return load_dataset(data, engine="polars")
 
 
-def read_file(path: Path, id_column: str | None = None) -> pl.DataFrame:
+def read_file(path: Path, id_column: object = None) -> pl.DataFrame:
     """Read a table with at least one row: parquet by its suffix, else text with commas.
 
     In text, ids are taken as they are written, ``01`` is not ``1``; they are numbers only if all
@@ -74,7 +74,7 @@ def read_file(path: Path, id_column: str | None = None) -> pl.DataFrame:
         if path.suffix.lower() == ".parquet":
             rows = pl.read_parquet(path)
         else:
-            rows = _read_text(path, id_column or ID_COLUMN)
+            rows = _read_text(path, ID_COLUMN if id_column is None else str(id_column))
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"cannot read '{path}': {error}") from error
     if rows.is_empty():
@@ -184,17 +184,13 @@ def read_ahead(path: Path | None, layout: Layout) -> Any:
             f"'{path}' is of no use: the model was fitted without future covariates; leave out "
             "--future, or name its columns with --future-covariates of fit"
         )
-    rows, times = _match_times(read_file(path, _name(layout.id_name)), layout)
+    rows, times = _match_times(read_file(path, layout.id_name), layout)
     if layout.kind in ("numpy", "arrays"):
         return rows.drop(times).to_numpy()
     rows, covariates = _match_covariates(rows, names, layout)
     if layout.long:
         return _with_ids(rows, layout, covariates)
     return rows.select([*([] if layout.time is None else times), *covariates])
-
-
-def _name(column: object) -> str | None:
-    return None if column is None else str(column)
 
 
 def _match_times(rows: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, list[str]]:

@@ -88,9 +88,7 @@ class Outlook:
     @property
     def quantiles(self) -> Array:
         """``(K, Q, H)`` at ``levels``, not decreasing along Q."""
-        return self._from_point(
-            lambda b: (b.quantiles - b.point[:, None]) * (self.scale / b.scale)[..., None]
-        )
+        return self._from_point(self._fan)
 
     def interval(self, coverage: float) -> tuple[Array, Array]:
         """Lower and upper ends ``(K, H)`` that hold the truth with this probability.
@@ -144,8 +142,8 @@ class Outlook:
             return np.broadcast_to(score, shape).transpose(1, 0, 2)
 
         # What a path is off at a block's end it stays off: the next block's deviations are added.
-        fans = [(b.quantiles, (self.scale / b.scale)[..., None]) for b in self._walked]
-        sizes = [(fan[:, -1:] - fan[:, :1]) * ratio for fan, ratio in fans]
+        fans = map(self._fan, self._walked)
+        sizes = [fan[:, -1:] - fan[:, :1] for fan in fans]
         carried = np.sqrt(self._passed) * sizes[0][..., -1:]
         score = drawn()[..., -1:] if self.gap.any() else np.zeros((len(self.point), n_paths, 1))
         scores = []
@@ -155,6 +153,10 @@ class Outlook:
             scores.append(np.divide(mixed, total, out=np.zeros_like(mixed), where=total > 0))
             carried, score = total[..., -1:], scores[-1][..., -1:]
         return _at_scores(self.quantiles, ndtri(self.levels), self._ahead(scores))
+
+    def _fan(self, block: Block) -> Array:
+        """Distances of a block's quantiles from its point forecast, ``(K, Q, P)``."""
+        return (block.quantiles - block.point[:, None]) * (self.scale / block.scale)[..., None]
 
     @property
     def _walked(self) -> Sequence[Block]:

@@ -11,6 +11,15 @@ import numpy as np
 from titans_ts import TitansForecaster
 from titans_ts.settings import DEFAULT_TRAINING
 
+BATCHES = {"ILI": 16}
+"""Windows of a batch of PatchTST, whose published figures leave out what is no whole batch."""
+
+
+def whole_batches(dataset: str, windows: int) -> tuple[str, int]:
+    """What rows call these windows, and how many they are: the first of all."""
+    kept = windows // BATCHES[dataset] * BATCHES[dataset]
+    return f", whole batches of {BATCHES[dataset]}", kept
+
 
 def fit(
     y: np.ndarray,

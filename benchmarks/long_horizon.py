@@ -9,8 +9,9 @@ look-back, too, with ``--context auto``). Each test window is forecast twice. "t
 look-back, as published; no updates, no state carried. "titans, memory": by the stream, whose
 memories have read every row up to the window, and nothing else has learned from them. Beside it the
 linear part alone (ridge), seasonal naive and naive; with ``--ablation`` the same fit with its
-memories frozen where the test part begins, and a fit without any. Each fit has a process of its
-own. Runs that the results hold already, of the same code and settings, are not made again.
+memories frozen where the test part begins, and a fit without any. ILI is also scored on the windows
+that PatchTST's figures are of, which leave out the last ones. Each fit has a process of its own.
+Runs that the results hold already, of the same code and settings, are not made again.
 """
 
 from __future__ import annotations
@@ -75,9 +76,13 @@ class Job(NamedTuple):
 
     @property
     def case(self) -> str:
+        return self.case_of("")
+
+    def case_of(self, windows: str) -> str:
+        """Name of the case, of some of the windows."""
         name = Path(self.dataset).name + (f" ({self.split})" if self.split else "")
         quick = ", quick" * self.quick
-        return f"{name}, look-back {self.context}, horizon {self.horizon}{quick}"
+        return f"{name}, look-back {self.context}{windows}, horizon {self.horizon}{quick}"
 
 
 def load(dataset: str, split: str | None) -> tuple[np.ndarray, tuple[int, int, int], int | None]:
@@ -109,18 +114,24 @@ def perform(job: Job) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
 
     def score(provider: str, forecasts: np.ndarray, **costs: tuple[float, str]) -> None:
-        error = (forecasts - level) / scale - actual
-        measured = {
-            "MSE": (np.nanmean(np.square(error)), "z-score^2"),
-            "MAE": (np.nanmean(np.abs(error)), "z-score"),
-            "windows": (len(error), "1"),
-            **{name.replace("_", " "): cost for name, cost in costs.items()},
-        }
-        for metric, (value, unit) in measured.items():
-            rows.append(
-                {"case": job.case, "provider": provider, "metric": metric,
-                 "value": f"{value:.5g}", "unit": unit, "seed": job.seed}
-            )  # fmt: skip
+        whole = (forecasts - level) / scale - actual
+        scored = {job.case: whole}
+        if job.dataset in _protocol.BATCHES:
+            windows, kept = _protocol.whole_batches(job.dataset, len(whole))
+            scored[job.case_of(windows)] = whole[:kept]
+        for case, error in scored.items():
+            measured = {
+                "MSE": (np.nanmean(np.square(error)), "z-score^2"),
+                "MAE": (np.nanmean(np.abs(error)), "z-score"),
+                "windows": (len(error), "1"),
+            }
+            if case == job.case:
+                measured |= {name.replace("_", " "): cost for name, cost in costs.items()}
+            for metric, (value, unit) in measured.items():
+                rows.append(
+                    {"case": case, "provider": provider, "metric": metric,
+                     "value": f"{value:.5g}", "unit": unit, "seed": job.seed}
+                )  # fmt: skip
 
     if job.provider == "ridge":
         score("naive", naive_forecasts(y, validation_end, job.horizon))
@@ -253,7 +264,11 @@ def main() -> None:
         for number, future in enumerate(as_completed(futures), start=1):
             job, found = futures[future], future.result()
             path = _record.record("long_horizon", found, more_versions=versions)
-            mine = {r["metric"]: r["value"] for r in found if r["provider"] == job.provider}
+            mine = {
+                row["metric"]: row["value"]
+                for row in found
+                if (row["case"], row["provider"]) == (job.case, job.provider)
+            }
             print(
                 f"{number}/{len(missing)} {job.case}, {job.provider}, seed {job.seed}: "
                 f"MSE {mine['MSE']}, MAE {mine['MAE']}, {mine['fit']} CPU s",

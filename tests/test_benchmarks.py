@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,21 @@ def test_long_horizon_takes_any_csv(benchmarks: Path, tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     assert "mine.csv (0.6/0.2/0.2), look-back 14, quick" in answer.stdout
     assert "ridge" in answer.stdout
+
+
+def test_ili_is_scored_on_the_windows_of_published_figures_too(benchmarks: Path) -> None:
+    if not os.environ.get("TITANS_DATA"):
+        pytest.skip("needs national_illness.csv in the folder that TITANS_DATA names")
+    case = ["--dataset", "ILI", "--context", "36", "--horizon", "24"]
+    for script, more in (("long_horizon", ["--seeds", "1"]), ("neural_peers", ["--peers"])):
+        answer = run(benchmarks / f"{script}.py", *case, "--quick", *more)
+        assert answer.returncode == 0, answer.stderr
+        rows = [row for row in rows_of(benchmarks, script) if row["provider"] == "ridge"]
+        found = {(row["case"], row["metric"]): float(row["value"]) for row in rows}
+        case_of = "ILI, look-back 36{}, horizon 24, quick".format
+        every, published = case_of(""), case_of(", whole batches of 16")
+        assert found[published, "windows"] == found[every, "windows"] // 16 * 16
+        assert found[published, "MSE"] != found[every, "MSE"]
 
 
 def test_long_series_fits_the_first_rows_and_scores_the_others_beside_floors(

@@ -85,10 +85,14 @@ def perform(job: Job) -> list[dict[str, Any]]:
     info, y = dataset_info(job.dataset), load_dataset(job.dataset).to_numpy()
     borders = info.split_borders(len(y))
     train_end, validation_end, test_end = borders
-    z = (y[:test_end] - y[:train_end].mean(axis=0)) / y[:train_end].std(axis=0)
-    forecast = titans if job.provider in OURS else peer
-    forecasts, seconds = forecast(job, z, borders)
-    whole = forecasts - actual_windows(z, validation_end, job.horizon)
+    y = y[:test_end]
+    level, scale = y[:train_end].mean(axis=0), y[:train_end].std(axis=0)
+    if job.provider in OURS:
+        forecasts, seconds = titans(job, y, borders)
+        forecasts = (forecasts - level) / scale
+    else:
+        forecasts, seconds = peer(job, (y - level) / scale, borders)
+    whole = forecasts - (actual_windows(y, validation_end, job.horizon) - level) / scale
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     scored = {job.case(): whole}
     if job.dataset in _protocol.BATCHES:
@@ -108,12 +112,12 @@ def perform(job: Job) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def titans(job: Job, z: np.ndarray, borders: tuple[int, int, int]) -> tuple[np.ndarray, float]:
+def titans(job: Job, y: np.ndarray, borders: tuple[int, int, int]) -> tuple[np.ndarray, float]:
     """Forecasts of every test window and CPU seconds."""
     train_end, validation_end, _ = borders
     begun = time.process_time()
     forecaster, _ = _protocol.fit(
-        z,
+        y,
         train_end,
         validation_end,
         job.horizon,
@@ -121,7 +125,7 @@ def titans(job: Job, z: np.ndarray, borders: tuple[int, int, int]) -> tuple[np.n
         quick=job.quick,
         **OURS[job.provider],
     )
-    forecasts = rolling_forecasts(forecaster, z, validation_end, learn=None)
+    forecasts = rolling_forecasts(forecaster, y, validation_end, learn=None)
     return forecasts, time.process_time() - begun
 
 

@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument("--context", default="auto", help="rows of look-back, or auto")
     parser.add_argument("--horizon", type=int, nargs="+", help="rows ahead; default: as published")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="leave those before as they are")
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
     parser.add_argument("--ablation", action="store_true", help="memories frozen, and none")
     parser.add_argument("--quick", action="store_true", help="a one-minute version")
@@ -240,7 +241,7 @@ def main() -> None:
             options.quick,
             options.ablation,
         )
-        for seed in range(1 if options.quick else options.seeds)
+        for seed in range(options.first_seed, 1 if options.quick else options.seeds)
         for dataset in options.dataset
         for horizon in options.horizon or (SHORT_HORIZONS if dataset == "ILI" else HORIZONS)
         for provider in providers

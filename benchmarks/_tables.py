@@ -35,23 +35,32 @@ def long_horizon() -> str:
             where, horizon = row["case"].rsplit(", horizon ", 1)
             by_metric = values.setdefault((where, row["provider"]), {}).setdefault(int(horizon), {})
             by_metric.setdefault(row["metric"], []).append(float(row["value"]))
+
+    def cell(seeds: list[float]) -> str:
+        spread = f" ({max(seeds) - min(seeds):.4f})" if len(seeds) > 1 else ""
+        return f"{statistics.mean(seeds):.4f}{spread}"
+
     horizons = "96 (ILI: 24) | 192 (36) | 336 (48) | 720 (60)"
-    lines = [f"| test MSE, by horizon | | {horizons} | mean | MAE | fit, CPU s |"]
-    lines += ["|---" * 9 + "|"]
+    lines = [f"| test MSE, by horizon | | seeds | {horizons} | mean | MAE | fit, CPU s |"]
+    lines += ["|---" * 10 + "|"]
     for where in dict.fromkeys(where for where, _ in values):
         for provider in PROVIDERS:
             found = values.get((where, provider))
             if found is None:
                 continue
-            mean = {h: {m: statistics.mean(v) for m, v in by.items()} for h, by in found.items()}
             cells = [""] * 4
-            for horizon, by in mean.items():
-                cells[PLACES[horizon]] = f"{by['MSE']:.4f}"
-            whole = [statistics.mean(by[m] for by in mean.values()) for m in ("MSE", "MAE")]
-            means = [f"{x:.4f}" for x in whole] if len(mean) == 4 else ["", ""]
-            costs = [by["fit"] for by in mean.values() if "fit" in by]
-            cost = f"{min(costs):.0f} - {max(costs):.0f}" if costs else ""
-            lines.append("| " + " | ".join([where, provider, *cells, *means, cost]) + " |")
+            for horizon, by in found.items():
+                cells[PLACES[horizon]] = cell(by["MSE"])
+            seeds = str(min(len(by["MSE"]) for by in found.values()))
+            over_horizons = [
+                [statistics.mean(x) for x in zip(*(by[m] for by in found.values()), strict=False)]
+                for m in ("MSE", "MAE")
+            ]
+            means = [cell(by_seed) for by_seed in over_horizons] if len(found) == 4 else ["", ""]
+            costs = [statistics.mean(by["fit"]) for by in found.values() if "fit" in by]
+            digits = 0 if costs and min(costs) >= 1 else 1
+            cost = f"{min(costs):.{digits}f} - {max(costs):.{digits}f}" if costs else ""
+            lines.append("| " + " | ".join([where, provider, seeds, *cells, *means, cost]) + " |")
     return "\n".join(lines)
 
 

@@ -38,6 +38,7 @@ def outlook(
         np.zeros((channels, 1)),
         np.full(channels, gap),
         block.scale,
+        np.ones((channels, P)),
     )
 
 

@@ -158,8 +158,8 @@ def test_a_panel_of_many_short_series_shares_what_is_remembered() -> None:
     recollection = forecaster.model_.residual.recollection
     assert recollection is not None
     assert len(recollection.weights) == 1
-    cold = forecaster.predict(context=[seasons(24 * 20, 1, seed=99)[:, 0]])
-    assert np.isfinite(cold[0]).all()
+    cold = forecaster.predict(context=seasons(24 * 20, 1, seed=99)[:, 0])
+    assert np.isfinite(cold).all()
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.05])

@@ -129,6 +129,11 @@ class Stream:
         known = self.known
         return np.where(known.any(axis=0), known[::-1].argmax(axis=0), len(known))
 
+    def rows_since_begun(self, length: int) -> np.ndarray:
+        """Of so many last rows, those since the first that was seen of each channel ``(C',)``."""
+        known = self.known[-length:]
+        return len(known) - np.where(known.any(axis=0), known.argmax(axis=0), 0)
+
     def window(self, linear: LinearPart) -> Array:
         """What forecasts are made from, ``(C', L)``: what is missing at the end is bridged.
 

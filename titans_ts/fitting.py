@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from titans_ts.model import Model
 from titans_ts.recollection_fitting import fit_recollection, refit_recollection
 from titans_ts.residual import fit_residual
 from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING, is_count
+from titans_ts.shortness import Shortness
 from titans_ts.windows import PatchClock
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     rows = min(linear.context_length, NETWORK_ROWS)
     clock = PatchClock(rows, min(params.patch_length, rows))
     levels = np.asarray(params.quantile_levels, dtype=float)
+    shortness = Shortness.fit(channels, linear, clock)
     recollected = fit_recollection(channels, linear, season, found.added)
     residual, history = fit_residual(
         channels,
@@ -93,27 +94,12 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         if recollected is not None and residual.uses_memory:
             residual = replace(residual, recollection=refit_recollection(recollected, linear))
     del channels, found, recollected  # nor while the streams begin
-    _warn_of_short(panel, linear.context_length)
-    model = Model(scalers, covariates, residual, clock, levels, domain)
+    model = Model(scalers, covariates, residual, clock, levels, domain, shortness)
     streams = [
         model.begin(each, linear, scaler, model.channels_of(i))
         for i, (each, scaler) in enumerate(zip(panel.series, scalers, strict=True))
     ]
     return Fitted(model, linear, streams, history)
-
-
-def _warn_of_short(panel: Panel, context_length: int) -> None:
-    short = [each for each in panel.series if len(each.values) < context_length]
-    if short and len(panel.series) > 1:
-        rows = len(short[0].values)
-        warnings.warn(
-            f"{len(short)} of {len(panel.series)} series have fewer rows than the look-back of "
-            f"{context_length}, the first of them {short[0].key!r} with {rows}: they are forecast, "
-            "but their intervals are those of longer ones at a scale that few rows tell, and may "
-            "be far too narrow.",
-            UserWarning,
-            stacklevel=4,  # the line that called fit
-        )
 
 
 def _training_rows(rows: int, params: TitansForecaster) -> int:

@@ -25,8 +25,14 @@ def check_same_columns(layout: Layout, panel: Panel, name: str = "context") -> P
     Raises
     ------
     ValueError
-        If it has other channels, or a series has no value at all.
+        If it has other channels, or a series has no value at all; or it is a list of other length.
     """
+    if layout.count is not None and panel.layout.count not in (None, layout.count):
+        raise ValueError(
+            f"{name} holds {panel.layout.count} arrays; the forecaster was fitted on "
+            f"{layout.count}, and each stands for the one in its place. Pass as many; or, of a "
+            "series that was not fitted, its array by itself, or a long table with its own id."
+        )
     panel = _order_columns(layout, panel, name)
     check_not_empty(panel, name, channels=False)
     return panel

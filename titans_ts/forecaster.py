@@ -244,10 +244,11 @@ class TitansForecaster:
             Rows to forecast; None takes the fitted ``prediction_length``. Beyond that a forecast
             rolls on, its own rows as context, with a warning.
         context : array, list of arrays, Series or table, optional
-            Forecast what follows these rows instead (at least ``context_length_`` of each series;
-            what comes before the last of these is read into a memory that begins with it). The
-            streams are left alone. A series that was not fitted, by its id in a long table, is
-            scaled by its context.
+            Forecast what follows these rows instead (at least ``context_length_`` of them, unless
+            several series were fitted: then a short one has wider intervals; what comes before the
+            last of these is read into a memory that begins with it). The streams are left alone.
+            Arrays of a list are of the series fitted, in their order. A series that was not fitted,
+            with its id in a long table or as an array by itself, is scaled by its context.
         future : table, array or list of arrays, optional
             The ``future_covariates`` of the steps to forecast, needed if there are any: a table
             with ids and times as in ``fit``, or (rows, K) of each series in their order.

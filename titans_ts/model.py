@@ -24,6 +24,7 @@ from titans_ts.panels import Series
 from titans_ts.recollection import rows_before
 from titans_ts.scaler import Scaler
 from titans_ts.seasonal_memory import SeasonalMemory
+from titans_ts.shortness import Shortness
 from titans_ts.windows import Array, PatchClock, normalise
 
 _WINDOWS_AT_ONCE = 1024  # that the network forecasts
@@ -44,6 +45,8 @@ class Model:
         The quantile levels, ascending.
     domain : Domain
         Whether z-scores are of values or of their logarithms.
+    shortness : Shortness
+        What few rows do to errors.
     """
 
     scalers: list[Scaler]
@@ -52,6 +55,7 @@ class Model:
     clock: PatchClock
     levels: Array
     domain: Domain
+    shortness: Shortness
 
     @property
     def memory_network(self) -> ForecastNetwork | None:
@@ -150,7 +154,10 @@ class Model:
                 to_mean = self.to_mean(stream.channel)
                 seen = normalise(stream.seen_window(self.clock.context_length))[1]
                 scale = np.where(stream.gap[:, None] > 0, seen, blocks[0].scale)
-                outlooks[i] = Outlook(blocks, self.levels, errors, rows, to_mean, stream.gap, scale)
+                growth = self.shortness.of(stream.rows_since_begun(linear.context_length))
+                outlooks[i] = Outlook(
+                    blocks, self.levels, errors, rows, to_mean, stream.gap, scale, growth
+                )
         return [outlook for outlook in outlooks if outlook is not None]
 
     def _look_ahead(

@@ -23,6 +23,7 @@ from titans_ts.network import ForecastNetwork
 from titans_ts.recollection import Recollection
 from titans_ts.scaler import Scaler
 from titans_ts.seasonal_memory import Profile, SeasonalMemory
+from titans_ts.shortness import Shortness
 from titans_ts.standing import Standing
 from titans_ts.windows import PatchClock
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
 KIND = "TitansForecaster"
-LAYOUT_VERSION = 4  # of the tree below; one more whenever a field changes its name or meaning
+LAYOUT_VERSION = 5  # of the tree below; one more whenever a field changes its name or meaning
 
 
 def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
@@ -55,6 +56,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         "covariates": covariates_to_dict(model.covariates),
         "domain": vars(model.domain),
         "clock": asdict(model.clock),
+        "shortness": vars(model.shortness),
         "residual": {
             "spread": model.residual.spread,
             "fresh": vars(model.residual.fresh),
@@ -135,6 +137,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         clock,
         tree["levels"],
         Domain(**tree["domain"]),
+        Shortness(**tree["shortness"]),
     )
     forecaster.context_length_ = linear.context_length
     forecaster.n_features_in_ = len(scalers[0].learned)

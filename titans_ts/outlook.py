@@ -64,6 +64,8 @@ class Outlook:
         Rows before the forecast that are missing.
     scale : ndarray of shape (K, 1)
         Of the last windows that were seen: those that a forecast rolls on from are too smooth.
+    growth : ndarray of shape (K, P)
+        What widths are multiplied by, for windows that have begun within the look-back.
     """
 
     blocks: Sequence[Block]
@@ -73,6 +75,7 @@ class Outlook:
     to_mean: Array
     gap: np.ndarray
     scale: Array
+    growth: Array
 
     @property
     def point(self) -> Array:
@@ -112,7 +115,8 @@ class Outlook:
             )
         half = np.take_along_axis(size, rank[None] - 1, axis=0)  # (1, K or 1, P)
         half = np.broadcast_to(half[0], self.blocks[0].point.shape)
-        widths = self._from_point(lambda _: half[:, None] * self.scale[:, None])
+        half = half * self.scale * self.growth
+        widths = self._from_point(lambda _: half[:, None])
         return (2 * self.point[:, None] - widths)[:, 0], widths[:, 0]
 
     def paths(self, n_paths: int, generator: np.random.Generator) -> Array:
@@ -156,7 +160,8 @@ class Outlook:
 
     def _fan(self, block: Block) -> Array:
         """Distances of a block's quantiles from its point forecast, ``(K, Q, P)``."""
-        return (block.quantiles - block.point[:, None]) * (self.scale / block.scale)[..., None]
+        widened = self.scale / block.scale * self.growth
+        return (block.quantiles - block.point[:, None]) * widened[:, None]
 
     @property
     def _walked(self) -> Sequence[Block]:

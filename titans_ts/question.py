@@ -90,16 +90,18 @@ def ask_windows(standing: Standing, model: Model, windows: Sequence[Array]) -> l
 def ask_context(standing: Standing, model: Model, panel: Panel) -> list[Asked]:
     """What follows other rows; a series that was not fitted is scaled by them.
 
+    One that is shorter than a window is padded in front, as short ones of a fitted panel are.
+
     Raises
     ------
     ValueError
-        A series is shorter than a window.
+        It is shorter, and the forecaster was fitted to a single series.
     """
     asked = []
     keys = list(standing.streams)
     needed = standing.linear.context_length
     for each in panel.series:
-        if len(each.values) < needed:
+        if len(each.values) < needed and len(keys) == 1:
             which = "context" if each.key is None else f"series {each.key!r} of context"
             raise ValueError(
                 f"{which} has {len(each.values)} rows; needs at least context_length = {needed}. "

@@ -65,16 +65,26 @@ def long_horizon() -> str:
 
 
 def neural_peers() -> str:
-    """A line per forecaster: errors, and what fitting and forecasting cost."""
+    """A line per forecaster: errors, on whole batches in brackets, and what it all cost."""
     values: dict[tuple[str, str], dict[str, float]] = {}
     for row in _record.read("neural_peers"):
         if "quick" not in row["case"]:
-            measured = values.setdefault((row["case"], row["provider"]), {})
-            measured[row["metric"]] = float(row["value"])
+            case, batches, _ = row["case"].partition(", whole batches of 16")
+            case += row["case"].removeprefix(case + batches)
+            measured = values.setdefault((case, row["provider"]), {})
+            measured[row["metric"] + batches] = float(row["value"])
+
+    def errors(by: dict[str, float], metric: str) -> str:
+        batches = by.get(f"{metric}, whole batches of 16")
+        return f"{by[metric]:.4f}" + (f" ({batches:.4f})" if batches else "")
+
     lines = ["| | | MSE | MAE | fit and forecasts, CPU s | peak memory, MiB |", "|---" * 6 + "|"]
     for (case, provider), by in values.items():
-        cost = f"{by['fit and forecast']:,.0f} | {by['peak']:,.0f}"
-        lines.append(f"| {case} | {provider} | {by['MSE']:.4f} | {by['MAE']:.4f} | {cost} |")
+        seconds = by["fit and forecast"]
+        cost = f"{seconds:,.{0 if seconds >= 1 else 1}f} | {by['peak']:,.0f}"
+        lines.append(
+            f"| {case} | {provider} | {errors(by, 'MSE')} | {errors(by, 'MAE')} | {cost} |"
+        )
     return "\n".join(lines)
 
 

@@ -23,6 +23,7 @@ pytest.importorskip("sktime", reason="sktime is an extra: pip install 'titans-st
 
 from sktime.forecasting.base import ForecastingHorizon
 from sktime.forecasting.model_evaluation import evaluate
+from sktime.forecasting.model_selection import ForecastingGridSearchCV
 from sktime.split import ExpandingWindowSplitter, SlidingWindowSplitter
 from sktime.utils.estimator_checks import check_estimator, parametrize_with_checks
 
@@ -447,6 +448,20 @@ def test_it_is_evaluated_by_sktime(strategy: str) -> None:
         elif i:
             forecaster.update(y[end - 10 : end], learn=strategy == "update")
         np.testing.assert_array_equal(result["y_pred"][i], forecaster.predict(2))
+
+
+@pytest.mark.filterwarnings("ignore:The default of config ``remember_data``:FutureWarning")
+def test_a_search_finds_the_look_back_that_holds_the_season() -> None:
+    t = np.arange(200)
+    noise = np.random.default_rng(0).normal(size=200)
+    y = pd.Series(10 + np.sin(np.pi * t / 6) + noise / 10, pd.period_range("2000", None, 200, "M"))
+    fh = list(range(1, 7))
+    cv = ExpandingWindowSplitter(fh=fh, initial_window=150, step_length=12)
+    forecaster = TitansSktimeForecaster(use_network=False, use_memory=False)
+    search = ForecastingGridSearchCV(forecaster, cv, {"context_length": [3, 24]}).fit(y, fh=fh)
+    assert search.best_params_ == {"context_length": 24}
+    best = forecaster.set_params(context_length=24).fit(y, fh=fh)
+    pd.testing.assert_series_equal(search.predict(), best.predict())
 
 
 def test_panels_are_forecast_series_by_series() -> None:

@@ -115,6 +115,13 @@ def test_surprise_is_drawn_as_it_is_and_its_peaks_survive_thinning():
     figure = plot_surprise(surprise, channels=["a", "b"])
     assert [ax.get_title("left") for ax in figure.axes] == ["a", "b"]
     np.testing.assert_array_equal(figure.axes[1].lines[0].get_ydata(), surprise[:, 1])
+    times = pd.date_range("2024-01-01", periods=20, freq="D")
+    figure = plot_surprise(pd.DataFrame(surprise, times, ["load", "price"]))
+    assert [ax.get_title("left") for ax in figure.axes] == ["load", "price"]
+    drawn = figure.axes[1].lines[0].get_xdata()
+    np.testing.assert_array_equal(
+        drawn, plot_surprise(surprise, times).axes[1].lines[0].get_xdata()
+    )
     many = np.zeros(5000)
     many[3210] = 9
     drawn = plot_surprise(many).axes[0].lines[0].get_ydata()

@@ -34,7 +34,7 @@ def forecaster(panel: list[np.ndarray]) -> TitansForecaster:
     return TitansForecaster(P, L, use_network=False, progress=False).fit(panel)
 
 
-@pytest.mark.parametrize("rows", [3, 10, 24, 48, L - 1, L])
+@pytest.mark.parametrize("rows", [1, 3, 10, 24, 48, L - 1, L])
 def test_intervals_of_new_short_series_hold_the_truth(
     forecaster: TitansForecaster, rows: int
 ) -> None:
@@ -99,7 +99,7 @@ def test_growth_is_that_of_errors_of_cut_windows_and_one_for_whole_ones() -> Non
     )
     assert (found.of(np.array([L])) == 1).all()
     assert (found.growth >= 1).all()
-    assert (np.diff(found.growth, axis=0) <= 0).all()
+    assert (np.diff(found.growth[1:], axis=0) <= 0).all()
 
 
 def test_nothing_is_said_where_no_window_was_validated() -> None:

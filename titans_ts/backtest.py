@@ -239,9 +239,11 @@ def _naive_error(values: Array, season: int) -> Array:
 
 
 def _spread(values: list[Array]) -> Array:
+    """Of each channel: what does not vary has no scale to weigh its errors by, unless none has."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         spread = np.concatenate(
             [np.nanstd(y, axis=0) if len(y) else np.ones(y.shape[1]) for y in values]
         )
-    return np.where(spread > 0, spread, 1.0)
+    varies = spread > 0
+    return np.where(varies, spread, np.inf) if varies.any() else np.ones_like(spread)

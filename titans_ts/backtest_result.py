@@ -185,9 +185,16 @@ class BacktestResult:
         )
         # Else one would take a skill of exactly nothing for a mistake.
         note = " TitansForecaster is Ridge here: no network, or none that validation let in." * same
+        scored = np.unique(self.forecasts.unit)
+        unlike = len(scored) < len(self.channels)
+        channels = f"{len(scored)} of " * unlike + f"{len(self.channels)} channels"
+        still = int(np.isinf(self.forecasts.spread[scored]).sum())
+        note += f" Skill is without {still} that did not vary before the first cutoff." * bool(
+            still
+        )
         return (
             f"{self.n_windows} cutoffs, {self.step} rows apart, {self.prediction_length} rows "
-            f"ahead; {len(self.channels)} channels; {told}; season of {self.season_length} rows. "
+            f"ahead; {channels}; {told}; season of {self.season_length} rows. "
             "Skill: share of the mean squared error saved; in brackets a 95 % interval." + note
         )
 

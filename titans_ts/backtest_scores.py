@@ -36,7 +36,8 @@ class Forecasts:
     point, quantiles : dict of str to ndarray of shape (R,) and (R, Q)
         By model.
     spread : ndarray of shape (U,)
-        Standard deviation of each channel before the first cutoff, 1 where it does not vary.
+        Standard deviation of each channel before the first cutoff; inf where it does not vary, 1 of
+        all if none does.
     """
 
     unit: np.ndarray
@@ -53,14 +54,16 @@ class Forecasts:
 def losses_of(forecasts: Forecasts, model: str, levels: Array) -> dict[str, Array]:
     """Losses of each row: mse, mae, mase, pinball (mean over `levels`) and inside, (R, Q / 2).
 
+    ``mase`` is NaN where the seasonal naive forecast made no error, or none is known.
     ``inside[:, k]`` is whether the target lies within the k-th interval, the widest first.
     """
     error = forecasts.actual - forecasts.point[model]
     off = forecasts.actual[:, None] - forecasts.quantiles[model]
     half = len(levels) // 2
     inside = (off[:, :half] >= 0) & (off[:, ::-1][:, :half] <= 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = np.abs(error) / forecasts.naive_error
+    told = forecasts.naive_error > 0
+    scaled = np.full(len(error), np.nan)
+    np.divide(np.abs(error), forecasts.naive_error, out=scaled, where=told)
     pinball = np.maximum(levels * off, (levels - 1) * off)
     return {
         "mse": error**2,

@@ -58,13 +58,13 @@ def summarize(
     cell, shape = unit * n_windows + f.window, (len(present), n_windows)
     sums: dict[str, Array] = {}
     for model, loss in losses.items():
-        total = np.bincount(cell, loss[metric] * weight, shape[0] * shape[1])
+        total = np.bincount(cell, np.nan_to_num(loss[metric]) * weight, shape[0] * shape[1])
         sums[model] = total.astype(float).reshape(shape)
-    rows, parts = np.bincount(unit), []
+    parts = []
     for model, loss in losses.items():
-        found: dict[str, Array] = {name: np.bincount(unit, loss[name]) / rows for name in METRICS}
+        found: dict[str, Array] = {name: _means(loss[name], unit) for name in METRICS}
         for level, inside in zip(levels, loss["inside"].T[::-1], strict=True):
-            found[f"coverage-{level:g}"] = np.bincount(unit, inside) / rows
+            found[f"coverage-{level:g}"] = _means(inside, unit)
         skill = np.full((3, len(present)), np.nan)
         if model != OURS:
             with np.errstate(divide="ignore", invalid="ignore"):
@@ -84,3 +84,11 @@ def summarize(
             part.insert(0, "unique_id", [channels[i] for i in present])
         parts.append(part)
     return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
+
+
+def _means(losses: Array, unit: np.ndarray) -> Array:
+    """Mean of the known losses of each unit, NaN where there are none."""
+    known = ~np.isnan(losses)
+    total = np.bincount(unit, np.nan_to_num(losses))
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / np.bincount(unit, known))

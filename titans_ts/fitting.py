@@ -19,6 +19,7 @@ from titans_ts.linear_choice import LOOK_BACKS, look_backs_within, refit_linear
 from titans_ts.model import Model
 from titans_ts.recollection_fitting import fit_recollection, refit_recollection
 from titans_ts.residual import fit_residual
+from titans_ts.scaler import borrow_scale
 from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING, is_count
 from titans_ts.shortness import Shortness
 from titans_ts.windows import PatchClock
@@ -61,7 +62,9 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         panel, n_train, look_backs[0] if params.context_length == "auto" else look_backs[-1], params
     )
     domain, in_domain = choose_domain(series, n_train, look_backs, ahead, params.target_transform)
-    scalers = in_domain.scalers
+    # Of a single row the z-score is 0 whatever its scale.
+    told = zip(in_domain.scalers, series, strict=True)
+    scalers = [borrow_scale(scaler, y, in_domain.scalers) for scaler, y in told]
     season = 1
     if params.use_memory:
         parts = zip(in_domain.z, in_domain.trained, strict=True)

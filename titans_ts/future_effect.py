@@ -22,6 +22,7 @@ from titans_ts.windows import Array, sliding_windows
 
 _FILTER_ROWS = 192  # of look-back: more would not make the errors whiter
 _ROUNDS = 2
+_LEAST_ERROR = 1e-4  # mean square, in variances of the series
 _WORK = 1e10  # multiplications, about, that one round may take
 _BLOCK = 2_000_000  # numbers at a time
 _MOST_CHANNELS = 256  # of a panel that effects are estimated from
@@ -77,11 +78,18 @@ def estimate_future(
     series = np.repeat(np.arange(len(z)), [each.shape[1] for each in z])
     # Of a large panel some series stand for all, with all their channels.
     chosen = np.isin(series, thin(np.arange(len(z)), max(1, _MOST_CHANNELS * len(z) // len(raw))))
+    # What never moves is not moved by covariates, and says nothing of what they do to others.
+    varies = np.maximum.reduceat(raw.values, raw.starts[:-1]) > np.minimum.reduceat(
+        raw.values, raw.starts[:-1]
+    )
+    chosen &= varies
     for _ in range(_ROUNDS):
         channels = Channels.join(less_effects(z, covariates, weights), n_train)
         rows = (min(longest, _FILTER_ROWS),)
         linear, _ = choose_linear(channels, rows, prediction_length)
-        work = _WORK / chosen.sum() / (linear.context_length * prediction_length * (width + 1))
+        work = (
+            _WORK / max(1, chosen.sum()) / (linear.context_length * prediction_length * (width + 1))
+        )
         moments = {
             k: _channel_moments(raw, k, covariates[series[k]], linear, max(64, int(work)))
             for k in np.flatnonzero(chosen).tolist()
@@ -90,7 +98,7 @@ def estimate_future(
             members = [k for k in moments if column[k] == c]
             if members:
                 shared[c], own = _search([moments[k] for k in members])
-                weights[column == c] = shared[c]
+                weights[(column == c) & varies] = shared[c]
                 if len(raw) <= _MOST_OWN_EFFECTS:
                     weights[members] = own
     return weights, shared
@@ -125,8 +133,9 @@ def _channel_moments(
     for i in range(blocks):
         errors = _filter(columns, known, linear, k, train[i::blocks])  # (n, P, Kf + 1)
         if precision is None:
+            # One that is nearly exact must not decide alone.
             power = np.square(errors[..., -1]).mean(axis=0) if len(errors) else np.zeros(after)
-            precision = 1 / np.maximum(power, 1e-12 + 1e-6 * power.max())
+            precision = 1 / np.maximum(power, _LEAST_ERROR)
         following += errors[:, 0].T @ errors[:, 0]
         flat = (errors * np.sqrt(precision)[:, None]).reshape(-1, len(columns))
         every += flat.T @ flat
@@ -144,6 +153,8 @@ def _filter(
 ) -> Array:
     """What the linear part leaves of each column: ``(n, P, columns)``, 0 where it is unknown."""
     before, after = linear.context_length, linear.prediction_length
+    if not len(origins):  # of a short series, perhaps shorter than a window
+        return np.zeros((0, after, len(columns)))
     channel = np.full(len(origins), k)
     left = []
     for values in columns:
@@ -156,7 +167,10 @@ def _filter(
 
 
 def _search(moments: Sequence[_Moments]) -> tuple[Array, list[Array]]:
-    """Effects on a target column and on each of its channels, of least validation error."""
+    """Effects on a target column and on each of its channels, of least validation error.
+
+    The former are for series that were not fitted, and of those that have none of their own.
+    """
     none = np.zeros(len(moments[0].all) - 1)
     power = [(m.halves[0] + m.halves[1])[-1, -1] / 2 for m in moments]
     counts = [1 / max(p, 1.0) for p in power]
@@ -169,7 +183,8 @@ def _search(moments: Sequence[_Moments]) -> tuple[Array, list[Array]]:
         return found
 
     without = errors([none] * len(moments))
-    best, found = without.sum(), (none, [none] * len(moments))
+    best = {"all": without.sum(), "each": without.sum()}
+    common, found = none, [none] * len(moments)
     for kind in ("next", "all"):
         products = [getattr(m, kind) for m in moments]
         total = np.sum(products, axis=0)
@@ -180,11 +195,16 @@ def _search(moments: Sequence[_Moments]) -> tuple[Array, list[Array]]:
                 candidates += [
                     [_ridge(each, own, shared) for each in products] for own in _OWN_PENALTIES
                 ]
-            for effects in candidates:
+            for i, effects in enumerate(candidates):
                 loss = errors(effects)
-                if loss.sum() < best and (loss < without).all():
-                    best, found = loss.sum(), (shared, effects)
-    return found if best < (1 - LEAST_GAIN) * without.sum() else (none, [none] * len(moments))
+                if (loss < without).all():
+                    if i == 0 and loss.sum() < best["all"]:
+                        best["all"], common = loss.sum(), shared
+                    if loss.sum() < best["each"]:
+                        best["each"], found = loss.sum(), effects
+    if best["each"] < (1 - LEAST_GAIN) * without.sum():
+        return common, found
+    return none, [none] * len(moments)
 
 
 def _ridge(products: Array, penalty: float, toward: Array | float = 0.0) -> Array:

@@ -28,13 +28,13 @@ def plot_surprise(
 
     Parameters
     ----------
-    surprise : ndarray of shape (n,) or (n, C)
+    surprise : pandas DataFrame, or ndarray of shape (n,) or (n, C)
         Surprise at each patch, not negative; a channel a column. More than 800 patches are drawn
         as the largest of neighbours.
     times : pandas Index or ndarray of shape (n,), optional
-        When each patch ended, ascending; None numbers them.
+        When each patch ended, ascending; None takes the index of a frame, or numbers them.
     channels : sequence, optional
-        Names of the columns, for the titles.
+        Names of the columns, for the titles; None takes those of a frame.
     history : pandas DataFrame or Series, optional
         Rows to draw above, in grey: those of the column of this name, or the only one.
 
@@ -48,6 +48,9 @@ def plot_surprise(
         matplotlib is missing; the arguments do not fit each other.
     """
     make = figure_class("plot_surprise")
+    if hasattr(surprise, "columns"):
+        times = surprise.index if times is None else times
+        channels = list(surprise.columns) if channels is None else channels
     values = np.asarray(surprise, dtype=float)
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or not values.size:

@@ -12,7 +12,7 @@ from titans_ts.adaptation import Stream
 from titans_ts.frames import Layout, Panel, Series, read_future
 from titans_ts.model import Model
 from titans_ts.outlook import Outlook, at_levels
-from titans_ts.scaler import Scaler
+from titans_ts.scaler import Scaler, borrow_scale
 from titans_ts.standing import Standing
 from titans_ts.windows import Array
 
@@ -111,7 +111,7 @@ def ask_context(standing: Standing, model: Model, panel: Panel) -> list[Asked]:
             position = keys.index(each.key)
             scaler, channel = model.scalers[position], model.channels_of(position)
         else:
-            scaler = model.domain.scaler(each.values)
+            scaler = borrow_scale(model.domain.scaler(each.values), each.values, model.scalers)
             channel = np.full(scaler.learned.sum(), -1)
         scaler.check(each.values, "context")
         stream = model.begin(each, standing.linear, scaler, channel, goes_on=False)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,6 +112,24 @@ class Scaler:
             log = self.floor > 0
             x[..., log] = np.exp(np.minimum(x[..., log], LARGEST_LOG))
         return x
+
+
+def borrow_scale(scaler: Scaler, rows: Array, others: Sequence[Scaler]) -> Scaler:
+    """The scaler of rows ``(T, C)``: what has a single one gets the typical scale of the others.
+
+    Typical is the median: of the share of the level, or of logarithms as it is.
+    """
+    single = (~np.isnan(rows[:, scaler.learned])).sum(axis=0) == 1
+    if not single.any() or not others:
+        return scaler
+    level, scale, floor = (
+        np.concatenate([getattr(other, name) for other in others])
+        for name in ("level", "scale", "floor")
+    )
+    shares = scale[(floor == 0) & (level != 0)] / np.abs(level[(floor == 0) & (level != 0)])
+    share, log = (np.median(x) if len(x) else 0.0 for x in (shares, scale[floor > 0]))
+    typical = np.where(scaler.floor > 0, log, share * np.abs(scaler.level))
+    return replace(scaler, scale=np.where(single & (typical > 0), typical, scaler.scale))
 
 
 def suits_log(y: Array) -> np.ndarray:

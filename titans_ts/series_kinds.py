@@ -27,8 +27,8 @@ KINDS: dict[Kind, str] = {
 # the offending column or the one of the times, {id} that of the ids.
 _NUMPY_CURES = {"infinite": "Replace them by finite numbers, or by nan if they are unknown"}
 _PANDAS_CURES = {
-    "text": "Convert it with astype(float), drop it or, if it holds the times, make it the index "
-    "(pandas.to_datetime, then set_index)",
+    "text": "Convert it with astype(float), drop it, say id_column={column!r} if it tells series "
+    "apart or, if it holds the times, make it the index (pandas.to_datetime, then set_index)",
     "time": "Parse it: {y}[{column!r}] = pandas.to_datetime({y}[{column!r}])",
     "infinite": "Replace them, e.g. {y}.replace([inf, -inf], nan)",
     "untimed": "Drop such rows: {y}[{y}.index.notna()]",
@@ -39,8 +39,8 @@ _PANDAS_CURES = {
     "single": "Give more rows, or say the step, e.g. {y}.asfreq('D')",
 }
 _POLARS_CURES = {
-    "text": "Cast it to a number, drop it or, if it holds the times, parse it: "
-    "{y}.with_columns(pl.col({column!r}).str.to_datetime())",
+    "text": "Cast it to a number, drop it, say id_column={column!r} if it tells series apart or, "
+    "if it holds the times, parse it: {y}.with_columns(pl.col({column!r}).str.to_datetime())",
     "time": "Parse it: {y}.with_columns(pl.col({column!r}).str.to_datetime())",
     "infinite": "Replace them, e.g. using pl.col(...).is_finite()",
     "untimed": "Drop such rows: {y}.drop_nulls({column!r})",

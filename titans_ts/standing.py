@@ -7,10 +7,12 @@ from threading import Lock, RLock
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+import numpy as np
+
 from titans_ts.adaptation import Stream, fits_on
 from titans_ts.linear import LinearPart
 from titans_ts.model import Model
-from titans_ts.panels import Panel
+from titans_ts.panels import Panel, Series
 
 _guard = Lock()
 _locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
@@ -47,12 +49,14 @@ class Standing:
         Raises
         ------
         ValueError
-            A value is so far out that nothing could be computed from it.
+            A value is so far out that nothing could be computed from it, or a static covariate is
+            another.
         """
         standing = self.copy(linear=fits_on(learn))  # so that an interrupted update has not begun
         scalers = dict(zip(standing.streams, model.scalers, strict=True))
         for each in panel.series:
             scalers[each.key].check(each.values, "y_new")
+            _check_static(model, standing.streams[each.key], each)
         # In the order of the fit, whatever the order of the rows.
         given = {each.key: each for each in panel.series}
         in_turn = [given[key] for key in standing.streams if key in given]
@@ -69,6 +73,16 @@ class Standing:
                     model.observe(stream, scaler, row, standing.linear, learn=learn)
         standing.ends |= {each.key: each.last_time for each in panel.series if len(each.values)}
         return standing
+
+
+def _check_static(model: Model, stream: Stream, series: Series) -> None:
+    given = model.covariates.kin(series.static)
+    known = ~np.isnan(series.static[model.covariates.static.scale > 0])
+    if not np.allclose(given[known], stream.static[known]):
+        raise ValueError(
+            f"y_new has other static covariates of series {series.key!r} than it was fitted with. "
+            "They are constant: give what was given then, or fit again."
+        )
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,12 @@ def advance_time(layout: Layout, last_time: Time, n: int) -> Time:
 
 
 def times_from(layout: Layout, start: str | int, n: int) -> Any:
-    """Return a pandas index of `n` times, the first of them `start`."""
+    """Return a pandas index of `n` times, the first of them `start`.
+
+    Weeks are counted from its own day: series of a panel may have others.
+    """
     import pandas as pd
+    from pandas.tseries.frequencies import to_offset
 
     if isinstance(start, int):
         step = int(layout.step or 1)
@@ -45,6 +49,9 @@ def times_from(layout: Layout, start: str | int, n: int) -> Any:
         return pd.period_range(pd.Period(start, freq=step_name), periods=n, freq=step_name)
     stamp = pd.Timestamp(start)
     stamp = stamp if layout.timezone is None else stamp.tz_convert(layout.timezone)
+    offset = to_offset(step_name)
+    if isinstance(offset, pd.offsets.Week):
+        step_name = pd.offsets.Week(offset.n, weekday=stamp.weekday()).freqstr
     if not follows_the_clock(layout):
         return pd.date_range(stamp, periods=n, freq=step_name).as_unit(layout.unit)
     wall = on_the_wall(stamp, layout.clock)

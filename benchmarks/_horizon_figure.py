@@ -11,6 +11,7 @@ COLOURS = {
     "titans": "#0072b2",
     "titans, memory": "#d55e00",
     "titans, memory frozen": "#009e73",
+    "titans, attention only": "#56b4e9",
     "titans, no memory": "#cc79a7",
 }
 

@@ -18,6 +18,7 @@ PROVIDERS = (
     "titans",
     "titans, memory",
     "titans, memory frozen",
+    "titans, attention only",
     "titans, no memory",
     "ridge",
     "seasonal naive",

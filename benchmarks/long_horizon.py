@@ -9,7 +9,8 @@ look-back, too, with ``--context auto``). Each test window is forecast twice. "t
 look-back, as published; no updates, no state carried. "titans, memory": by the stream, whose
 memories have read every row up to the window, and nothing else has learned from them. Beside it the
 linear part alone (ridge), seasonal naive and naive; with ``--ablation`` the same fit with its
-memories frozen where the test part begins, and a fit without any. ILI is also scored on the windows
+memories frozen where the test part begins, and fits without any, with attention in the network or
+with nothing in the memory's place. ILI is also scored on the windows
 that PatchTST's figures are of, which leave out the last ones. Each fit has a process of its own.
 Runs that the results hold already, of the same code and settings, are not made again.
 """
@@ -36,6 +37,7 @@ from _horizon_figure import draw
 
 import titans_core
 import titans_ts
+from titans_core import AttentionConfig
 from titans_ts import dataset_info, list_datasets, load_dataset
 from titans_ts.evaluation import actual_windows, naive_forecasts, rolling_forecasts
 from titans_ts.floors import detect_season
@@ -48,13 +50,19 @@ SEASONS = {"h": 24, "30min": 48, "15min": 96, "10min": 144, "D": 365, "7D": 52}
 FORECASTERS: dict[str, dict[str, Any]] = {
     "titans": {},
     "ridge": {"use_memory": False, "use_network": False},
+    "titans, attention only": {
+        "use_memory": False,
+        "backbone": replace(
+            DEFAULT_BACKBONE, block="attention", attention=AttentionConfig(num_heads=2, window=64)
+        ),
+    },
     "titans, no memory": {
         "use_memory": False,
         "backbone": replace(DEFAULT_BACKBONE, num_blocks=0),
     },
 }
 WITH_MEMORY, FROZEN = "titans, memory", "titans, memory frozen"
-PROVIDERS = ["naive", "seasonal naive", "ridge", "titans, no memory", "titans", FROZEN, WITH_MEMORY]
+PROVIDERS = ["naive", "seasonal naive", *FORECASTERS, FROZEN, WITH_MEMORY]
 
 
 class Job(NamedTuple):

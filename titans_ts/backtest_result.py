@@ -189,9 +189,8 @@ class BacktestResult:
         unlike = len(scored) < len(self.channels)
         channels = f"{len(scored)} of " * unlike + f"{len(self.channels)} channels"
         still = int(np.isinf(self.forecasts.spread[scored]).sum())
-        note += f" Skill is without {still} that did not vary before the first cutoff." * bool(
-            still
-        )
+        if still:
+            note += f" Skill is without {still} that did not vary before the first cutoff."
         return (
             f"{self.n_windows} cutoffs, {self.step} rows apart, {self.prediction_length} rows "
             f"ahead; {channels}; {told}; season of {self.season_length} rows. "

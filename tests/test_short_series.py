@@ -109,6 +109,19 @@ def test_nothing_is_said_where_no_window_was_validated() -> None:
     assert (Shortness.fit(nothing, linear, PatchClock(8, 4)).growth == 1).all()
 
 
+def test_single_rows_of_a_fitted_panel_borrow_the_scale_of_those_that_have_one(
+    panel: list[np.ndarray],
+) -> None:
+    rng = np.random.default_rng(5)
+    whole = [season(1 + P, 10 ** rng.uniform(0, 4), rng) for _ in range(40)]  # most of the panel
+    forecaster = TitansForecaster(P, L, use_network=False, progress=False)
+    forecaster.fit([*panel, *(y[:1] for y in whole)])
+    found = np.stack(forecaster.predict_interval(0.8)[len(panel) :])
+    lower, upper = found.reshape(len(whole), P, 2).transpose(2, 0, 1)
+    truth = np.stack([y[1:] for y in whole])
+    assert 0.6 < ((lower <= truth) & (truth <= upper)).mean() < 0.95
+
+
 def test_a_new_id_of_a_long_table_may_have_few_rows(panel: list[np.ndarray]) -> None:
     times = pd.date_range("2024-01-01", periods=600, freq="h")
     table = pd.concat(

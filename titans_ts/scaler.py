@@ -126,8 +126,10 @@ def borrow_scale(scaler: Scaler, rows: Array, others: Sequence[Scaler]) -> Scale
         np.concatenate([getattr(other, name) for other in others])
         for name in ("level", "scale", "floor")
     )
-    shares = scale[(floor == 0) & (level != 0)] / np.abs(level[(floor == 0) & (level != 0)])
-    share, log = (np.median(x) if len(x) else 0.0 for x in (shares, scale[floor > 0]))
+    told = scale != 1  # which stands for none
+    plain = told & (floor == 0) & (level != 0)
+    found = scale[plain] / np.abs(level[plain]), scale[told & (floor > 0)]
+    share, log = (np.median(x) if len(x) else 0.0 for x in found)
     typical = np.where(scaler.floor > 0, log, share * np.abs(scaler.level))
     return replace(scaler, scale=np.where(single & (typical > 0), typical, scaler.scale))
 

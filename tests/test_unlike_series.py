@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,18 +111,116 @@ def test_one_series_that_begins_to_move_does_not_decide_a_backtest() -> None:
     np.testing.assert_allclose(same["mase"], alone["mase"], rtol=0.02)
 
 
-def test_prices_of_levels_of_their_own_are_warned_of() -> None:
-    rng = np.random.default_rng(0)
-    tables = []
-    for i, level in enumerate([1.0, 10.0, 100.0, 1000.0]):
-        table = sales(f"s{i}", 200, seed=i)
-        relative = 1 - 0.2 * table["promo"] + 0.01 * rng.random(200)
-        tables.append(table.assign(price=level * relative, relative=relative))
-    y = pd.concat(tables)
-    with pytest.warns(UserWarning, match="covariate 'price' lie .* times as far apart between"):
-        TitansForecaster(7, 28, future_covariates=["price"], **OPTIONS).fit(y)
-    for roles in ({"future_covariates": ["relative"]}, {"past_covariates": ["promo"]}):
-        TitansForecaster(7, 28, **roles, **OPTIONS).fit(y)  # warnings are errors here
+def priced(key: str, level: float, rows: int = 300, seed: int = 0) -> pd.DataFrame:
+    """Promotions are a fifth off a price of this level."""
+    table = sales(key, rows, seed=seed)
+    return table.assign(price=level * (1 - 0.2 * table["promo"])).drop(columns="promo")
+
+
+@pytest.fixture(scope="module")
+def shop() -> tuple[TitansForecaster, pd.DataFrame]:
+    levels = 10 ** np.random.default_rng(0).uniform(0, 2.5, 12)
+    table = pd.concat(priced(f"s{i:02}", level, seed=i) for i, level in enumerate(levels))
+    forecaster = TitansForecaster(7, 28, future_covariates=["price"], **OPTIONS)
+    return forecaster.fit(table[table.groupby("unique_id").cumcount() < 280]), table
+
+
+def cut(table: pd.DataFrame, share: float, rows: int = 7) -> pd.DataFrame:
+    """The price ahead of each series is this share of its highest."""
+    highest = table.groupby("unique_id")["price"].max()
+    ends = table.groupby("unique_id")["ds"].max()
+    return pd.concat(
+        pd.DataFrame(
+            {
+                "unique_id": key,
+                "ds": pd.date_range(ends[key], periods=rows + 1, freq="D")[1:],
+                "price": share * highest[key],
+            }
+        )
+        for key in highest.index
+    )
+
+
+def test_prices_act_by_what_they_are_to_their_own_level(
+    shop: tuple[TitansForecaster, pd.DataFrame], tmp_path: Path
+) -> None:
+    forecaster, table = shop
+    known = table[table.groupby("unique_id").cumcount() < 280]
+
+    def gained(model: TitansForecaster, rows: pd.DataFrame, **context: Any) -> np.ndarray:
+        low, high = (
+            model.predict(future=cut(rows, share), **context)["y"].to_numpy().reshape(-1, 7)
+            for share in (0.8, 1.0)
+        )
+        return (low - high).mean(axis=1)
+
+    by_series = gained(forecaster, known)
+    assert by_series == pytest.approx(np.full(12, EFFECT), rel=0.3), "cheap and dear alike"
+    for level in (0.5, 40.0, 9000.0):  # of a series that was not fitted
+        new = priced("new", level, 100, seed=77)
+        assert gained(forecaster, new, context=new) == pytest.approx([EFFECT], rel=0.3)
+    explained = forecaster.explain(future=cut(known, 0.8)).frame
+    total = explained.groupby(["unique_id", "step"])["contribution"].sum().to_numpy()
+    answer = forecaster.predict(future=cut(known, 0.8))["y"].to_numpy()
+    np.testing.assert_allclose(total, answer, rtol=1e-9)
+    forecaster.save(tmp_path / "shop.titans")
+    other = TitansForecaster.load(tmp_path / "shop.titans")
+    np.testing.assert_array_equal(gained(other, known), by_series)
+    new = priced("new", 3.0, 60, seed=5)
+    np.testing.assert_array_equal(
+        gained(other, new, context=new), gained(forecaster, new, context=new)
+    )
+
+
+def test_nothing_that_comes_later_tells_the_level_of_a_price(
+    shop: tuple[TitansForecaster, pd.DataFrame],
+) -> None:
+    _, table = shop
+    early = table[table.groupby("unique_id").cumcount() < 240]
+    forecaster = TitansForecaster(7, 28, future_covariates=["price"], **OPTIONS)
+    answers = []
+    for garbage in (1.0, 50.0):
+        forecaster.fit(early)
+        later = table[table.groupby("unique_id").cumcount().between(240, 259)]
+        future = cut(early, 0.8)
+        answers.append(forecaster.predict(future=future)["y"].to_numpy())
+        forecaster.update(later.assign(price=later["price"] * garbage))
+    np.testing.assert_array_equal(*answers)
+
+
+def test_prices_are_relative_before_a_forecast_too() -> None:
+    """As past covariates: a price that was cut yesterday tells that sales are high today."""
+    errors = []
+    for relative in (False, True):
+        tables = []
+        for i, level in enumerate(10 ** np.random.default_rng(1).uniform(0, 2.5, 12)):
+            table = priced(f"s{i:02}", 1.0 if relative else level, seed=i)
+            table["price"] = table.groupby("unique_id")["price"].shift(-1).ffill()
+            tables.append(table)
+        y = pd.concat(tables)
+        place = y.groupby("unique_id").cumcount()
+        forecaster = TitansForecaster(1, 28, past_covariates=["price"], **OPTIONS)
+        forecaster.fit(y[place < 260])
+        off = []
+        for row in range(260, 290):
+            truth = y.loc[place == row, "y"].to_numpy()
+            off.append(forecaster.predict()["y"].to_numpy() - truth)
+            forecaster.update(y[place == row], learn=False)
+        errors.append(np.sqrt(np.square(off).mean()))
+    assert errors[0] == pytest.approx(errors[1], rel=0.1)
+    assert errors[1] < 15, "22 without the price"
+
+
+def test_levels_that_are_no_prices_are_warned_of() -> None:
+    tables = [
+        sales(f"s{i}", 200, seed=i).assign(
+            depth=[-500.0, -30.0, 20.0, 400.0][i] + np.random.default_rng(i).random(200)
+        )
+        for i in range(4)
+    ]
+    forecaster = TitansForecaster(7, 28, future_covariates=["depth"], **OPTIONS)
+    with pytest.warns(UserWarning, match="covariate 'depth' lie .* times as far apart between"):
+        forecaster.fit(pd.concat(tables))
 
 
 def test_another_static_covariate_in_update_is_refused_and_nothing_has_moved() -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +18,6 @@ from titans_ts.past_effect import PastEffect, PastWindows, fit_past
 from titans_ts.validation_gain import thin, validation_gain, window_losses
 from titans_ts.windows import Array
 
-_FEWEST_SERIES = 3  # of which it can be said that their levels differ
-_LEVELS_APART = 10.0  # variance between series, in variances within, that effects cannot bear
 _SCORED_NUMBERS = 20_000_000  # of validation windows that say whether future covariates help
 
 
@@ -53,12 +50,12 @@ def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int])
     scalers, z, padding, trained, channels, linear, choice = in_domain
     prediction_length = linear.prediction_length
     n_train = [rows - more for rows, more in zip(trained, padding, strict=True)]
-    for name, given in _by_name(panel):
-        _warn_of_levels(name, [each[:n] for each, n in zip(given, n_train, strict=True)])
     column = np.concatenate([np.flatnonzero(scaler.learned) for scaler in scalers])
     series = np.repeat(np.arange(len(z)), [each.shape[1] for each in z])
 
-    future, known_ahead = scale_covariates([s.future for s in panel.series], n_train, padding)
+    own = list(zip(scalers, panel.series, strict=True))
+    rows_ahead = [scaler.relative_future(s.future) for scaler, s in own]
+    future, known_ahead = scale_covariates(rows_ahead, n_train, padding)
     width = len(future.level)
     weights, shared = np.zeros((len(column), width)), np.zeros((int(column.max()) + 1, width))
     gain = 0.0
@@ -80,7 +77,8 @@ def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int])
         if gain:
             channels, (linear, choice), (weights, shared) = less, alternative, found
 
-    past, seen = scale_covariates([s.past for s in panel.series], n_train, padding)
+    rows_seen = [scaler.relative_past(s.past) for scaler, s in own]
+    past, seen = scale_covariates(rows_seen, n_train, padding)
     effect, past_gain, added = None, 0.0, None
     if len(past.level):
         effect, past_gain = fit_past(channels, linear, seen, column, series)
@@ -93,34 +91,6 @@ def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int])
     # What is the same for all series tells none apart.
     kin = static.apply(rows)[series][:, static.scale > 0]
     return LinearFit(channels, linear, choice, covariates, added, kin)
-
-
-def _by_name(panel: Panel) -> Iterator[tuple[str, list[Array]]]:
-    """Each covariate that changes, with its rows ``(T_n,)`` in every series."""
-    for i, name in enumerate(panel.layout.future_names):
-        yield name, [each.future[:, i] for each in panel.series]
-    for i, name in enumerate(panel.layout.past_names):
-        yield name, [each.past[:, i] for each in panel.series]
-
-
-def _warn_of_levels(name: str, rows: Sequence[Array]) -> None:
-    """Effects are per unit of a covariate: where each series has units of its own, they differ."""
-    told = [each[~np.isnan(each)] for each in rows]
-    told = [each for each in told if len(each) > 1]
-    if len(told) < _FEWEST_SERIES:
-        return
-    unit = max(np.abs(each).max() for each in told) or 1.0
-    within = float(np.mean([(each / unit).var() for each in told]))
-    between = float(np.var([(each / unit).mean() for each in told]))
-    if 0 < _LEVELS_APART * within < between:
-        times = np.sqrt(between / within)
-        warnings.warn(
-            f"levels of the covariate {name!r} lie {times:.0f} times as far apart between series "
-            "as it changes within one: its effect per unit cannot be the same for all. Give it "
-            "relative to each series' own, as a price divided by its mean.",
-            UserWarning,
-            stacklevel=5,  # the line that called fit
-        )
 
 
 def _adder(

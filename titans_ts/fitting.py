@@ -18,6 +18,7 @@ from titans_ts.linear import LinearPart
 from titans_ts.linear_choice import LOOK_BACKS, look_backs_within, refit_linear
 from titans_ts.model import Model
 from titans_ts.recollection_fitting import fit_recollection, refit_recollection
+from titans_ts.relative import Relative
 from titans_ts.residual import fit_residual
 from titans_ts.scaler import borrow_scale
 from titans_ts.settings import DEFAULT_BACKBONE, DEFAULT_TRAINING, is_count
@@ -65,6 +66,9 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
     # Of a single row the z-score is 0 whatever its scale.
     told = zip(in_domain.scalers, series, strict=True)
     scalers = [borrow_scale(scaler, y, in_domain.scalers) for scaler, y in told]
+    relative = Relative.find(panel, n_train)
+    scalers = [relative.of(*each) for each in zip(scalers, panel.series, n_train, strict=True)]
+    in_domain = in_domain._replace(scalers=scalers)
     season = 1
     if params.use_memory:
         parts = zip(in_domain.z, in_domain.trained, strict=True)
@@ -97,7 +101,7 @@ def fit_panel(panel: Panel, params: TitansForecaster) -> Fitted:
         if recollected is not None and residual.uses_memory:
             residual = replace(residual, recollection=refit_recollection(recollected, linear))
     del channels, found, recollected  # nor while the streams begin
-    model = Model(scalers, covariates, residual, clock, levels, domain, shortness)
+    model = Model(scalers, covariates, residual, clock, levels, domain, shortness, relative)
     streams = [
         model.begin(each, linear, scaler, model.channels_of(i))
         for i, (each, scaler) in enumerate(zip(panel.series, scalers, strict=True))

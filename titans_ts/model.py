@@ -22,6 +22,7 @@ from titans_ts.network import ForecastNetwork
 from titans_ts.outlook import Block, Outlook
 from titans_ts.panels import Series
 from titans_ts.recollection import rows_before
+from titans_ts.relative import Relative
 from titans_ts.scaler import Scaler
 from titans_ts.seasonal_memory import SeasonalMemory
 from titans_ts.shortness import Shortness
@@ -47,6 +48,8 @@ class Model:
         Whether z-scores are of values or of their logarithms.
     shortness : Shortness
         What few rows do to errors.
+    relative : Relative
+        Covariates that are taken relative to their level in each series.
     """
 
     scalers: list[Scaler]
@@ -56,6 +59,7 @@ class Model:
     levels: Array
     domain: Domain
     shortness: Shortness
+    relative: Relative
 
     @property
     def memory_network(self) -> ForecastNetwork | None:
@@ -75,7 +79,8 @@ class Model:
         self, series: Series, scaler: Scaler, channel: np.ndarray, column: np.ndarray
     ) -> Array:
         """Z-scores ``(T, C')`` less the effects of future-known covariates: what is modelled."""
-        effect = self.covariates.future_effect(series.future, channel, column)
+        ahead = scaler.relative_future(series.future)
+        effect = self.covariates.future_effect(ahead, channel, column)
         return np.asarray(scaler.apply(series.values) - effect)
 
     def begin(
@@ -101,7 +106,7 @@ class Model:
             last_known(series.values),
             channel,
             column,
-            self.covariates.past_rows(series.past),
+            self.covariates.past_rows(scaler.relative_past(series.past)),
             self.covariates.kin(series.static),
             linear,
             self.memory_network,
@@ -127,7 +132,7 @@ class Model:
         stream.observe(
             self.rows_of(series, scaler, stream.channel, stream.column),
             fill_forward(series.values, stream.last)[-1],
-            self.covariates.past_rows(series.past),
+            self.covariates.past_rows(scaler.relative_past(series.past)),
             linear,
             self.memory_network,
             self.clock,

@@ -21,6 +21,7 @@ from titans_ts.linear import LinearPart
 from titans_ts.model import Model
 from titans_ts.network import ForecastNetwork
 from titans_ts.recollection import Recollection
+from titans_ts.relative import Relative
 from titans_ts.scaler import Scaler
 from titans_ts.seasonal_memory import Profile, SeasonalMemory
 from titans_ts.shortness import Shortness
@@ -57,6 +58,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         "domain": vars(model.domain),
         "clock": asdict(model.clock),
         "shortness": vars(model.shortness),
+        "relative": vars(model.relative),
         "residual": {
             "spread": model.residual.spread,
             "fresh": vars(model.residual.fresh),
@@ -138,6 +140,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
         tree["levels"],
         Domain(**tree["domain"]),
         Shortness(**tree["shortness"]),
+        Relative(**tree["relative"]),
     )
     forecaster.context_length_ = linear.context_length
     forecaster.n_features_in_ = len(scalers[0].learned)

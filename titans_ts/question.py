@@ -59,6 +59,7 @@ def look_ahead_given(
 ) -> Ahead:
     """The same with future covariates ``(rows, Kf)`` of each series asked about."""
     streams = [each.stream for each in asked]
+    future = [each.scaler.relative_future(rows) for each, rows in zip(asked, future, strict=True)]
     outlooks = model.look_ahead(streams, standing.linear, len(future[0]))
     effects = [
         model.covariates.future_effect(each, stream.channel, stream.column)
@@ -112,6 +113,7 @@ def ask_context(standing: Standing, model: Model, panel: Panel) -> list[Asked]:
             scaler, channel = model.scalers[position], model.channels_of(position)
         else:
             scaler = borrow_scale(model.domain.scaler(each.values), each.values, model.scalers)
+            scaler = model.relative.of(scaler, each)
             channel = np.full(scaler.learned.sum(), -1)
         scaler.check(each.values, "context")
         stream = model.begin(each, standing.linear, scaler, channel, goes_on=False)

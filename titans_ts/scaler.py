@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,12 +33,17 @@ class Scaler:
         Mean and standard deviation of the learned channels, or of their logarithms.
     floor : ndarray of shape (C',)
         What a channel counts as at least, if its logarithms are learned; else 0.
+    future_level, past_level : ndarray of shape (Kf,) and (Kp,)
+        Levels of the series' covariates that are taken relative to them (`relative.py`), 0 of the
+        others; empty without any.
     """
 
     learned: np.ndarray
     level: Array
     scale: Array
     floor: Array
+    future_level: Array = field(default_factory=lambda: np.empty(0))
+    past_level: Array = field(default_factory=lambda: np.empty(0))
 
     @classmethod
     def fit(cls, y: Array, log: np.ndarray | None = None) -> Scaler:
@@ -99,6 +104,14 @@ class Scaler:
         """Original units to z-scores: ``(..., C) -> (..., C')``."""
         return (_logarithms(y[..., self.learned], self.floor) - self.level) / self.scale
 
+    def relative_future(self, rows: Array) -> Array:
+        """Future covariates ``(..., Kf)``, some as shares of their level less 1."""
+        return _relative(rows, self.future_level)
+
+    def relative_past(self, rows: Array) -> Array:
+        """The same of past ones."""
+        return _relative(rows, self.past_level)
+
     def undo(self, z: Array, last: Array) -> Array:
         """Z-scores ``(..., C')`` to original units ``(..., C)``; ``last`` (C,) fills the others."""
         y = np.broadcast_to(last, (*z.shape[:-1], len(last))).copy()
@@ -157,6 +170,12 @@ def may_gain_by_log(y: Array, ahead: int) -> np.ndarray:
             level = np.exp(log[ahead:][known].mean())
             may[c] = level * shares[known].std() < amounts[known].std()
     return may
+
+
+def _relative(rows: Array, level: Array) -> Array:
+    if not level.any():
+        return rows
+    return np.asarray(np.where(level > 0, rows / np.where(level > 0, level, 1.0) - 1, rows))
 
 
 def _logarithms(y: Array, floor: Array) -> Array:

@@ -55,7 +55,8 @@ class Shortness:
                 z, y = ((x - level)[varies] / scale[varies] for x in (cut, target))
                 z = np.pad(z, ((0, 0), (length - rows, 0)), mode="edge")
                 if len(z):
-                    growth[i] = _typical(z, y, linear, unknown[varies], clock) / whole
+                    with np.errstate(divide="ignore", invalid="ignore"):  # no error, no width
+                        growth[i] = _typical(z, y, linear, unknown[varies], clock) / whole
         growth = np.where(np.isfinite(growth), growth, 1.0)
         growth[1:] = np.maximum.accumulate(growth[:0:-1], axis=0)[::-1]
         return cls(np.array([*cuts, length], float), growth.clip(1))

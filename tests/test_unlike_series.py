@@ -90,6 +90,23 @@ def test_series_that_never_move_say_nothing_of_effects_on_others(still: int) -> 
     assert (answer.loc[answer["unique_id"].str.startswith("still"), "y"] == 7).all()
 
 
+@pytest.mark.parametrize("count", [10, 40])
+def test_a_series_without_a_promotion_so_far_expects_what_it_did_to_others(count: int) -> None:
+    tables = [sales(f"s{i:02}", seed=i) for i in range(count)]
+    never = tables[2]["promo"] > 0
+    tables[2].loc[never, "y"] -= EFFECT
+    tables[2]["promo"] = 0.0
+    forecaster = TitansForecaster(7, 28, future_covariates=["promo"], **OPTIONS)
+    forecaster.fit(pd.concat(tables))
+
+    def asked(promo: float) -> np.ndarray:
+        future = pd.concat(ahead_of(table, 7, "D", promo) for table in tables)
+        return forecaster.predict(future=future)["y"].to_numpy().reshape(count, 7)
+
+    gained = (asked(1.0) - asked(0.0)).mean(axis=1)
+    assert gained[[2, 3]] == pytest.approx([EFFECT * 0.8, EFFECT], rel=0.25)  # its scale is smaller
+
+
 def test_one_series_that_begins_to_move_does_not_decide_a_backtest() -> None:
     tables = [sales(f"s{i}", 200, seed=i) for i in range(6)]
     launched = sales("launched", 200, seed=50)

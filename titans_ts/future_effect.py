@@ -99,8 +99,11 @@ def estimate_future(
             if members:
                 shared[c], own = _search([moments[k] for k in members])
                 weights[(column == c) & varies] = shared[c]
-                if len(raw) <= _MOST_OWN_EFFECTS:
-                    weights[members] = own
+                if len(raw) <= _MOST_OWN_EFFECTS:  # of what it has seen; else that on all
+                    seen = [
+                        np.ptp(covariates[i][: n_train[i]], axis=0) > 0 for i in series[members]
+                    ]
+                    weights[members] = np.where(seen, own, shared[c])
     return weights, shared
 
 

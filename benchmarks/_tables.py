@@ -214,6 +214,26 @@ def dna_ablation() -> str:
     return "\n".join(lines)
 
 
+def dna_reading() -> str:
+    """One line per file and provider: reading with encoding, and building an index."""
+    values: dict[tuple[str, str], dict[str, float]] = {}
+    for row in _record.read("dna_reading"):
+        metrics = values.setdefault((row["case"], row["provider"]), {})
+        metrics[row["metric"].removesuffix(", seconds")] = float(row["value"])
+    lines = ["| file | provider | read and encode | peak RSS, MiB | index, s | 1-kb fetches/s |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for (case, provider), metrics in values.items():
+        unit = "s" if "1000000" in case else "Mbp/s"
+        read = f"{metrics['read and encode']:.3g} {unit}" if "read and encode" in metrics else ""
+        memory = metrics.get("peak RSS of reading and encoding")
+        index, fetches = metrics.get("index"), metrics.get("random fetches of 1 kb")
+        cells = [read, "" if memory is None else f"{memory:.0f}"]
+        cells += ["" if index is None else f"{index:.2f}"]
+        cells += ["" if fetches is None else f"{fetches:,.0f}"]
+        lines.append(f"| {case} | {provider} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def dna_stream() -> str:
     """One line per case and provider: memory and speed of a stream."""
     values: dict[tuple[str, str], dict[str, float]] = {}
@@ -236,6 +256,7 @@ TABLES = {
     "core_speed": core_speed,
     "dna_accuracy": dna_accuracy,
     "dna_ablation": dna_ablation,
+    "dna_reading": dna_reading,
     "dna_stream": dna_stream,
     "recall": recall,
 }

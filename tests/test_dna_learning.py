@@ -20,6 +20,7 @@ from dna_inputs import (
     opposite,
     reads,
 )
+from sklearn.metrics import log_loss
 
 from titans_core.training import TrainingConfig
 from titans_dna import TitansDNAClassifier, fitting, read_sequences
@@ -271,6 +272,49 @@ def test_a_class_that_drifts_is_followed(ragged: TitansDNAClassifier, tmp_path: 
         assert learner.partial_fit(*drifted) is learner
     assert learner.score(*asked) > 0.7
     assert ragged.score(*asked) == before
+
+
+def of_classes(classes: set[str], X: list[str], y: list[str]) -> tuple[list[str], list[str]]:
+    kept = [row for row, label in enumerate(y) if label in classes]
+    return [X[row] for row in kept], [y[row] for row in kept]
+
+
+def test_a_class_that_comes_late_is_learned_by_and_by() -> None:
+    data, asked = (reads(n, shares=(0.2, 0.5, 0.8), seed=n) for n in (180, 90))
+    first, late = of_classes({"c0", "c1"}, *data), of_classes({"c2"}, *data)
+    old, new = of_classes({"c0", "c1"}, *asked), of_classes({"c2"}, *asked)[0]
+    learner = TitansDNAClassifier(**FAST).partial_fit(*first, classes=["c0", "c1", "c2"])
+    kept, hoped = learner.score(*old), [learner.predict_proba(new)[:, 2].mean()]
+    for _ in range(3):
+        learner.partial_fit(*late)
+        hoped.append(learner.predict_proba(new)[:, 2].mean())
+    assert hoped == sorted(hoped)
+    assert learner.score(*old) >= kept - 0.05
+    for _ in range(12):
+        learner.partial_fit(*data)
+    assert learner.score(*asked) > 0.8
+
+
+@pytest.mark.parametrize("size", [1, 4, 30])
+def test_more_rows_of_the_same_kind_do_no_harm_however_few_come_at_a_time(size: int) -> None:
+    X, y = reads(240, shares=(0.44, 0.56), seed=15)
+    asked, truth = reads(300, shares=(0.44, 0.56), seed=16)
+    learner = TitansDNAClassifier(**FAST).fit(X[:200], y[:200])
+    before = log_loss(truth, learner.predict_proba(asked))
+    for first in range(200, 200 + min(40, 12 * size), size):
+        learner.partial_fit(X[first : first + size], y[first : first + size])
+    assert log_loss(truth, learner.predict_proba(asked)) < before + 0.02
+
+
+@pytest.mark.parametrize("beside", [1, 10], ids=["a family", "single ones"])
+def test_one_large_family_leaves_no_network_to_the_handful_beside_it(beside: int) -> None:
+    flanks = reads(1 + beside, 35, shares=(0.5,), seed=17)[0]
+    X, y = reads(120, seed=18)
+    X = [flanks[1 + row % beside if row < 10 else 0] + each for row, each in enumerate(X)]
+    message = r"[12] of 2 networks .* largest group is 110 sequences: if what they share"
+    with pytest.warns(UserWarning, match=message):
+        classifier = TitansDNAClassifier(**FAST | {"n_networks": 2}).fit(X, y)
+    assert set(classifier.held_out_) <= set(range(10))
 
 
 def test_learning_on_leaves_what_was_learned_whole_when_it_fails(

@@ -336,9 +336,24 @@ def test_few_rows_leave_the_weights_near_where_they_began() -> None:
     experts = np.array([[[0.9, 0.1]], [[0.1, 0.9]]])
     blend = Blend.fit(experts, np.array([0]), np.ones(1))
     np.testing.assert_allclose(blend.weights, 0.5, atol=0.6)
-    prior = np.array([0.2, 1.1])
+    prior = Blend(np.array([0.2, 1.1]))
     kept = Blend.fit(np.full((2, 1, 2), 0.5), np.array([0]), np.ones(1), prior=prior)
-    np.testing.assert_allclose(kept.weights, prior, atol=1e-6)
+    np.testing.assert_allclose(kept.weights, prior.weights, atol=1e-6)
+
+
+def test_a_blend_fitted_batch_by_batch_is_nearly_the_one_fitted_on_all_rows() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(800, 3))
+    y = np.array([rng.choice(3, p=p) for p in softmax(truth, axis=1)])
+    noisy = [truth + rng.normal(scale=scale, size=truth.shape) for scale in (0.5, 1.0, 2.0)]
+    experts = softmax(np.stack(noisy), axis=2)
+    whole = Blend.fit(experts, y, np.ones(800))
+    online = Blend.fit(experts[:, :400], y[:400], np.ones(400))
+    for row in range(400, 800, 4):
+        batch = slice(row, row + 4)
+        online = Blend.fit(experts[:, batch], y[batch], np.ones(4), prior=online)
+    np.testing.assert_allclose(online.weights, whole.weights, atol=0.05)
+    np.testing.assert_allclose(online.precision, whole.precision, rtol=0.1, atol=20)
 
 
 def test_the_slope_of_the_blend_is_right() -> None:

@@ -17,6 +17,11 @@ Inputs = Sequences | NDArray[np.float32]
 """DNA sequences, or signals: a matrix with a number for each position."""
 
 
+def take_rows(inputs: Inputs, rows: Rows) -> Inputs:
+    """Some rows of either kind, in this order."""
+    return inputs[rows] if isinstance(inputs, np.ndarray) else inputs.take(rows)
+
+
 def take_batch(
     inputs: Inputs,
     rows: Rows,

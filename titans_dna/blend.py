@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 _TINY = 1e-7
-# What one row of evidence must outweigh: keeps the weights near equal shares on a few rows.
-_PRIOR_ROWS = 1.0
+_PRIOR_PRECISION = 2.0  # keeps the weights near equal shares on a few rows
 _LARGEST = 5.0
 
 
@@ -23,9 +22,13 @@ class Blend:
     ----------
     weights : ndarray of shape (E,)
         Not negative; their sum is the inverse temperature.
+    precision : ndarray of shape (E, E), optional
+        How sure the weights are: the curvature of the loss on all rows that they were fitted on.
+        None is that of equal shares, before any row.
     """
 
     weights: Array
+    precision: Array | None = None
 
     @classmethod
     def equal(cls, n_experts: int) -> Blend:
@@ -38,9 +41,12 @@ class Blend:
         probabilities: Array,
         y: NDArray[np.int64],
         row_weights: Array,
-        prior: Array | None = None,
+        prior: Blend | None = None,
     ) -> Blend:
         """Minimise the log loss on rows that no expert has learned from.
+
+        Going on from a prior, rows count as if they had been there with those before: its
+        precision stands for the log loss on these, to second order.
 
         Parameters
         ----------
@@ -48,35 +54,51 @@ class Blend:
         y : ndarray of int, shape (n,)
             Index of each row's class.
         row_weights : ndarray of shape (n,)
-        prior : ndarray of shape (E,), optional
-            Weights to begin from and to be pulled to; None is equal shares.
+        prior : Blend, optional
+            What to begin from and to be pulled to; None is equal shares.
         """
         from scipy.optimize import minimize
 
         logs = _log(probabilities)
         n_experts, n = logs.shape[:2]
-        start = np.full(n_experts, 1 / n_experts) if prior is None else prior
+        prior = cls.equal(n_experts) if prior is None else prior
+        start, precision = prior.weights, prior.precision
+        if precision is None:
+            precision = _PRIOR_PRECISION * np.eye(n_experts)
         weights = row_weights / row_weights.mean()
 
         def loss(w: Array) -> tuple[float, Array]:
-            scores = np.tensordot(w, logs, 1)
-            normalised = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+            normalised = _pool(w, logs)
             picked = np.arange(n), y
             p = np.exp(normalised)
             slope = ((p[None] * logs).sum(2) - logs[:, picked[0], picked[1]]) @ weights
-            pull = w - start
-            value = -(weights * normalised[picked]).sum() + _PRIOR_ROWS * (pull**2).sum()
-            return value / n, (slope + 2 * _PRIOR_ROWS * pull) / n
+            pull = precision @ (w - start)
+            value = -(weights * normalised[picked]).sum() + (w - start) @ pull / 2
+            return value / n, (slope + pull) / n
 
         bounds = [(0, _LARGEST)] * n_experts
         found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
-        return cls(found.x if found.x.sum() > 0 else start)
+        best = found.x if found.x.sum() > 0 else start
+        return cls(best, precision + _curvature(best, logs, weights))
 
     def __call__(self, probabilities: Array) -> Array:
         """``(E, n, K) -> (n, K)`` log probabilities."""
-        scores = np.tensordot(self.weights, _log(probabilities), 1)
-        normalised: Array = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
-        return normalised
+        return _pool(self.weights, _log(probabilities))
+
+
+def _pool(weights: Array, logs: Array) -> Array:
+    scores = np.tensordot(weights, logs, 1)
+    normalised: Array = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True)
+    return normalised
+
+
+def _curvature(w: Array, logs: Array, row_weights: Array) -> Array:
+    """Second derivative of the log loss: how the experts' logarithms vary over the classes."""
+    p = np.exp(_pool(w, logs))
+    spread = (logs - (p * logs).sum(2, keepdims=True)) * np.sqrt(row_weights[:, None] * p)
+    flat = spread.reshape(len(w), -1)
+    curvature: Array = flat @ flat.T
+    return curvature
 
 
 def _log(probabilities: Array) -> Array:

@@ -183,7 +183,9 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Go on learning from new sequences.
 
         The first call fits. Later ones first let the blend learn from what each expert says about
-        the new sequences, then the networks; linear models stay as they were fitted.
+        the new sequences, beside all that it was fitted on before; then the networks, one pass over
+        the sequences. Linear models stay as they were fitted. Batches should hold all classes: like
+        other networks, these forget what a long run of one class does not show.
 
         Parameters
         ----------
@@ -191,7 +193,8 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             As in `fit`.
         classes : array of labels, optional
             All labels that will ever come; needed in the first call if y lacks some. Two of them
-            must be there, since the first call fits.
+            must be there, since the first call fits. A class that comes later is learned by the
+            networks alone, over a number of batches; a new `fit` learns it better.
         """
         if not hasattr(self, "model_"):
             parameters.check_params(self, self._parameter_constraints)
@@ -336,6 +339,8 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         folds = make_folds(y, groups, self.n_networks, self.random_state)
         if not folds:
             _warn_of_no_folds(y, groups)
+        else:
+            _warn_of_few_held_out([len(held) for _, held in folds], self.n_networks, y, groups)
         recipe = self._recipe(read)
         fitted = fit_model(read, y, self._weights(labels, classes), folds, recipe)
         # Nothing is assigned before all is there: an interrupted fit leaves the last one whole.
@@ -436,6 +441,27 @@ def _warn_of_no_folds(y: NDArray[np.int64], groups: NDArray[np.int64] | None) ->
     warnings.warn(
         f"nothing can be held out, as {why}: one network alone learns from all sequences, is not "
         f"stopped early, and probabilities are not calibrated. To have that, {cure}.",
+        UserWarning,
+        stacklevel=4,  # the line that called fit
+    )
+
+
+def _warn_of_few_held_out(
+    held_out: list[int], wanted: int, y: NDArray[np.int64], groups: NDArray[np.int64] | None
+) -> None:
+    if len(held_out) == wanted and sum(held_out) >= len(y) / 10:
+        return
+    why, cure = f"the rarest class has {np.bincount(y)[np.unique(y)].min()} rows", "give it more"
+    if groups is not None:
+        largest = int(np.bincount(groups).max())
+        why = f"relatives are kept together, and the largest group is {largest} sequences"
+        cure = (
+            "if what they share is a primer or a vector, cut it off, or say validation='random'; "
+            "of true relatives, that would be a leak"
+        )
+    warnings.warn(
+        f"{len(held_out)} of {wanted} networks can be trained, with {sum(held_out)} of {len(y)} "
+        f"sequences held out to choose by, as {why}: {cure}.",
         UserWarning,
         stacklevel=4,  # the line that called fit
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from titans_core import BackboneConfig
 from titans_core.training import TrainingConfig, TrainingHistory
-from titans_dna.batches import Inputs, Rows
+from titans_dna.batches import Inputs, Rows, take_rows
 from titans_dna.blend import Blend
 from titans_dna.inference import probabilities
 from titans_dna.linear import LinearPart, alike_part, linear_parts
@@ -139,7 +139,8 @@ def fit_model(
     else:
         floor.cross_fit(inputs, y, class_weights, [])
         parts = []
-    model = Model(networks, tuple(parts), Blend.equal(len(experts)), both, floor)
+    known = np.bincount(y, minlength=len(class_weights)) > 0
+    model = Model(networks, tuple(parts), Blend.equal(len(experts)), both, floor, known)
     histories = tuple(history for _, history in trained)
     if not folds:
         nothing = np.empty((len(experts), 0, len(class_weights)))
@@ -216,6 +217,9 @@ def continue_training(
 ) -> Model:
     """Learn on from new rows: first the blend, from what the experts say of them; then networks.
 
+    Rows of a class that only the networks learn say nothing about who is to be trusted. A batch of
+    few rows, shown again and again to fill a step, is learned from in a step as much smaller.
+
     Parameters
     ----------
     model : Model
@@ -224,14 +228,16 @@ def continue_training(
         As in `fit_model`, the strands as they were chosen; of the recipe's training steps one pass
         over the rows is taken.
     """
-    rows = np.arange(len(y))
-    weights = class_weights[y]
-    blend = Blend.fit(model.by_expert(inputs), y, weights, prior=model.blend.weights)
+    rows, blend = np.arange(len(y)), model.blend
+    told = np.flatnonzero(model.known[y] & (class_weights[y] > 0))
+    if len(told):
+        said = model.by_expert(take_rows(inputs, told))
+        blend = Blend.fit(said, y[told], class_weights[y[told]], prior=blend)
     steps = max(1, -(-len(y) // recipe.batch_size))
     training = replace(
         recipe.training,
         max_steps=steps,
-        learning_rate=recipe.training.learning_rate / 4,
+        learning_rate=recipe.training.learning_rate / 4 * min(1, len(y) / recipe.batch_size),
         warmup_steps=0,
         validate_every=steps,
         patience=None,

@@ -16,7 +16,8 @@ def make_folds(
     """Rows to learn from and rows held out, `n_folds` times; the parts held out are disjoint.
 
     A class too rare to stand on both sides of every fold is learned from in all of them, and held
-    out in none, where two others are left to choose by.
+    out in none, where two others are left to choose by. Where one group has most of the rows, the
+    fold that would learn from the others alone is left out.
 
     Parameters
     ----------
@@ -54,7 +55,8 @@ def make_folds(
     held_out = [divided[held] for _, held in splits]
     folds = [(np.setdiff1d(rows, held), held) for held in held_out]
     usable = [(learn, held) for learn, held in folds if len(held) and _has_all(y, learn)]
-    return usable[:n_folds]
+    whole = [(learn, held) for learn, held in usable if len(learn) >= len(held)]
+    return (whole or usable)[:n_folds]
 
 
 def _never_held_out(

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from titans_dna.batches import Rows
-from titans_dna.sequences import Sequences
+from titans_dna.batches import Rows, take_rows
 from titans_dna.similarity import Similarity, similarity_from_dict
 
 Array = NDArray[np.float64]
@@ -54,7 +53,7 @@ class KernelPart:
     ) -> list[Array]:
         """Learn from all rows; say what it would have said of each fold without it."""
         landmarks = _choose_landmarks(y)
-        chosen = _take(inputs, landmarks)
+        chosen = take_rows(inputs, landmarks)
         for similarity in self.similarities:
             similarity.prepare(chosen)
         kernel = self._compare(inputs)
@@ -74,7 +73,7 @@ class KernelPart:
     def _compare(self, inputs: Any) -> NDArray[np.float32]:
         blocks = []
         for first in range(0, len(inputs), _BLOCK_ROWS):
-            block = _take(inputs, np.arange(first, min(len(inputs), first + _BLOCK_ROWS)))
+            block = take_rows(inputs, np.arange(first, min(len(inputs), first + _BLOCK_ROWS)))
             s = np.sum([similarity(block) for similarity in self.similarities], axis=0)
             s /= np.float32(len(self.similarities))
             blocks.append(s if self.gamma is None else np.exp(np.float32(self.gamma) * (s - 1)))
@@ -184,7 +183,3 @@ def _choose_landmarks(y: NDArray[np.int64]) -> Rows:
     number = max(1, min(n, _MOST_LANDMARKS, _MOST_CELLS // n))
     steps = np.linspace(0, n - 1, number).astype(np.int64)
     return np.argsort(y, kind="stable")[steps]
-
-
-def _take(inputs: Any, rows: Rows) -> Any:
-    return inputs.take(rows) if isinstance(inputs, Sequences) else inputs[rows]

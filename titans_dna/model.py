@@ -39,6 +39,8 @@ class Model:
     floor : LinearPart
         What reports show beside: k-mers, or for signals the first linear part. It is let in only
         if it is among the experts.
+    known : ndarray of bool, shape (K,)
+        Classes that the linear parts have learned; of others they say what the networks do.
     """
 
     networks: tuple[SequenceNetwork, ...]
@@ -46,6 +48,7 @@ class Model:
     blend: Blend
     both_strands: bool
     floor: LinearPart
+    known: NDArray[np.bool_]
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -79,19 +82,27 @@ class Model:
         """What those of the experts that are asked say, ``(number asked, n, K)``."""
         n_heads = len(self.experts) - len(self.linear)
         heads, parts = asked[:n_heads], asked[n_heads:]
+        all_known = bool(self.known.all())
         blocks = []
         for block in _blocks(inputs):
             answers: list[Array] = []
-            if heads.any():
+            linear = [part.probabilities(block) for part in compress(self.linear, parts)]
+            if heads.any() or not all_known:
                 rows = np.arange(len(block))
                 each = [
                     probabilities(network, block, rows, both_strands=self.both_strands)
                     for network in self.networks
                 ]
-                answers.extend(np.mean(each, axis=0).transpose(1, 0, 2)[heads])
-            answers.extend(part.probabilities(block) for part in compress(self.linear, parts))
-            blocks.append(np.stack(answers))
+                by_head = np.mean(each, axis=0).transpose(1, 0, 2)
+                answers.extend(by_head[heads])
+                linear = [self._defer(said, by_head.mean(axis=0)) for said in linear]
+            blocks.append(np.stack(answers + linear))
         return np.concatenate(blocks, axis=1)
+
+    def _defer(self, said: Array, by_networks: Array) -> Array:
+        """What a linear part says ``(n, K)``, with the networks' shares of classes new to it."""
+        new = np.where(self.known, 0, by_networks).sum(axis=1, keepdims=True)
+        return np.where(self.known, said * (1 - new), by_networks)
 
 
 def _blocks(inputs: Inputs) -> Iterable[Inputs]:

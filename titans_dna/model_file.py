@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from titans_dna.classifier import TitansDNAClassifier
 
 KIND = "TitansDNAClassifier"
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 
 
 def save_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str]) -> None:
@@ -54,6 +54,8 @@ def save_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
         "linear": [part.to_dict() for part in model.linear],
         "floor": None if model.floor in model.linear else model.floor.to_dict(),
         "weights": model.blend.weights,
+        "precision": model.blend.precision,
+        "known": model.known,
         "both_strands": model.both_strands,
     }
     save_tree(path, tree, kind=KIND)
@@ -95,8 +97,8 @@ def load_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
         networks.append(network.eval())
     linear = tuple(part_from_dict(part) for part in tree["linear"])
     floor = linear[0] if tree["floor"] is None else part_from_dict(tree["floor"])
-    blend = Blend(tree["weights"])
-    classifier.model_ = Model(tuple(networks), linear, blend, tree["both_strands"], floor)
+    blend, both = Blend(tree["weights"], tree["precision"]), tree["both_strands"]
+    classifier.model_ = Model(tuple(networks), linear, blend, both, floor, tree["known"])
 
 
 def _plain(label: Any) -> Any:

@@ -193,7 +193,7 @@ def plot_reliability(
     >>> figure = plot_reliability(["a", "b"], [[0.9, 0.1], [0.4, 0.6]], ["a", "b"])
     """
     from titans_dna.kmer_counting import is_int
-    from titans_dna.scores import N_BINS
+    from titans_dna.scores import N_BINS, wilson
 
     label, proba = _answers(y_true, proba, classes)
     bins = N_BINS if n_bins is None else n_bins
@@ -210,7 +210,7 @@ def plot_reliability(
     rows = rows[rows > 0]
     error = float(rows @ np.abs(came - said) / rows.sum())
     ax.plot([0, 1], [0, 1], color="0.75", linewidth=1, zorder=0)
-    ax.vlines(said, *_wilson(came, rows), color=_LINES["onward"], linewidth=1)
+    ax.vlines(said, *wilson(came, rows), color=_LINES["onward"], linewidth=1)
     ax.scatter(said, came, s=12 + 90 * rows / rows.max(), color=_LINES["onward"], linewidths=0)
     least = 1 / proba.shape[1]
     ax.set(xlim=(least - 0.02, 1.02), ylim=(-0.02, 1.02))
@@ -308,14 +308,6 @@ def _plain(y: Any) -> NDArray[Any]:
     if labels.dtype.kind in "OT" and all(isinstance(label, str) for label in labels.flat):
         return labels.astype(str)
     return labels
-
-
-def _wilson(share: Array, rows: NDArray[np.int64]) -> tuple[Array, Array]:
-    """95 % interval of shares; it stays within 0 and 1, and open where few rows agree."""
-    z = 1.96
-    centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
-    spread = z * np.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2) / (1 + z**2 / rows)
-    return centre - spread, centre + spread
 
 
 def _matrix(scores: Any, name: str) -> Array:

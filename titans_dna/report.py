@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from titans_dna.kmer_counting import is_int
-from titans_dna.scores import HIGHER_IS_BETTER, N_BINS, Probabilities, bootstrap_scores, scores
+from titans_dna.scores import (
+    HIGHER_IS_BETTER,
+    N_BINS,
+    Probabilities,
+    bootstrap_scores,
+    calibrated_errors,
+    scores,
+    wilson,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +71,7 @@ class ScoreReport:
         Rows: true class; columns: predicted class.
     precision, recall, f1 : ndarray of shape (K,)
     notes : tuple of str
-        Why a score is undefined.
+        Why a score is undefined; what calibration error chance alone would show.
     """
 
     model: str
@@ -146,7 +154,11 @@ class ScoreReport:
     def _footer(self) -> list[str]:
         lines = list(self.notes)
         if self.n_bootstrap:
-            lines.insert(0, f"In brackets: 95 % intervals from {self.n_bootstrap} resamples.")
+            lines.insert(
+                0,
+                f"In brackets: 95 % intervals from {self.n_bootstrap} resamples, of accuracies "
+                "Wilson's.",
+            )
         return lines
 
     def __str__(self) -> str:
@@ -196,8 +208,9 @@ def score_report(
     second of two classes, else the mean of each class against the rest); the expected calibration
     error of the likeliest class over 15 bins of equal width; the Brier score (for more than two
     classes, the sum over classes); and the log loss. Intervals are percentiles of scores on redrawn
-    test rows (for the calibration error less what redrawing alone adds to it): they cover the
-    choice of test rows, not of training rows or seeds.
+    test rows, of accuracies Wilson's: they cover the choice of test rows, not of training rows or
+    seeds. The calibration error is never 0 on few rows: its interval is less what redrawing alone
+    adds, and reaches down to 0 where a calibrated classifier would often show as much.
 
     Parameters
     ----------
@@ -244,6 +257,7 @@ def score_report(
         models.append(Probabilities(label, given))
     values = [scores(each) for each in models]
     drawn = bootstrap_scores(models, n_bootstrap, random_state) if n_bootstrap else []
+    notes = _notes(label, names)
     for value, redrawn in zip(values, drawn, strict=False):
         # Chance moves the shares of bins, and moves them once more as rows are redrawn: taken off.
         more = redrawn["ece"].mean() - value["ece"]
@@ -252,6 +266,18 @@ def score_report(
         {key: _with_interval(value[key], drawn[i][key] if drawn else None) for key in value}
         for i, value in enumerate(values)
     ]
+    for i, redrawn in enumerate(drawn):
+        right = found[i]["accuracy"].value
+        found[i]["accuracy"] = Score(right, *map(float, wilson(right, len(label))))
+        by_chance = calibrated_errors(models[i], len(redrawn["ece"]), random_state)
+        usual, most = float(by_chance.mean()), float(np.percentile(by_chance, 97.5))
+        if found[i]["ece"].value <= most:
+            found[i]["ece"] = found[i]["ece"]._replace(low=0.0)
+        if not i:
+            chance = (
+                f"would show {usual:.3f} on average, and more than {most:.3f} in one of 40 cases"
+            )
+            notes += (f"ECE: on these rows a calibrated classifier {chance}.",)
     difference = None
     if baseline_proba is not None:
         difference = {
@@ -280,7 +306,7 @@ def score_report(
         recall,
         f1,
         len(drawn[0]["accuracy"]) if drawn else 0,
-        _notes(label, names),
+        notes,
     )
 
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["HIGHER_IS_BETTER", "N_BINS", "Probabilities", "bootstrap_scores", "scores"]
+__all__ = [
+    "HIGHER_IS_BETTER",
+    "N_BINS",
+    "Probabilities",
+    "bootstrap_scores",
+    "calibrated_errors",
+    "scores",
+    "wilson",
+]
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -183,6 +192,36 @@ def bootstrap_scores(
         for part, model in zip(parts, models, strict=True):
             part.append(weighted_scores(model, weights.astype(np.float64)))
     return [{name: np.concatenate([p[name] for p in part]) for name in part[0]} for part in parts]
+
+
+def calibrated_errors(given: Probabilities, draws: int, random_state: int) -> Array:
+    """Calibration errors that chance alone would show on these rows, shape (draws,).
+
+    Each draw lets a row be right as often as the probability of its likeliest class says.
+    """
+    top = given.proba.max(axis=1)[given.by_bin.order]
+    rng = np.random.default_rng(random_state)
+    step = max(1, _CELLS // len(top))
+    errors = []
+    for first in range(0, draws, step):
+        right = rng.random((min(step, draws - first), len(top))) < top
+        errors.append(np.abs(given.by_bin.sum(right - top)).sum(axis=1))
+    return np.concatenate(errors) / len(top)
+
+
+def wilson(share: Any, rows: Any) -> tuple[Any, Any]:
+    """95 % interval of shares of so many rows: within 0 and 1, and open where few rows agree.
+
+    Examples
+    --------
+    >>> low, high = wilson(1.0, 20)
+    >>> round(low, 2), round(high, 2)
+    (0.84, 1.0)
+    """
+    z = 1.96
+    centre = (share + z**2 / (2 * rows)) / (1 + z**2 / rows)
+    spread = z * np.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2) / (1 + z**2 / rows)
+    return centre - spread, centre + spread
 
 
 def weighted_scores(given: Probabilities, weights: Array) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -95,7 +96,14 @@ def test_an_answer_is_what_its_name_says(tmp_path: Path) -> None:
     assert parquet.equals(pl.read_csv(tmp_path / "answer.csv"))
     run("forecast", model, "--json", "-o", tmp_path / "answer.json")
     assert json.loads((tmp_path / "answer.json").read_text())["channels"]["y"]["point"]
-    for wrong in (["-o", "answer.json"], ["-o", "answer.parquet", "--json"]):
+    run("forecast", model, "-o", tmp_path / "answer.tsv")
+    run("forecast", model, "-o", tmp_path / "answer.csv.gz")
+    tabs = pl.read_csv(tmp_path / "answer.tsv", separator="\t")
+    assert tabs.equals(pl.read_csv(tmp_path / "answer.csv"))
+    packed = gzip.decompress((tmp_path / "answer.csv.gz").read_bytes())
+    assert packed == (tmp_path / "answer.csv").read_bytes()
+    wrong_names = ["answer.json", "answer.json.gz", "answer.xlsx", "answer.csv.bz2"]
+    for wrong in (*(["-o", name] for name in wrong_names), ["-o", "answer.parquet", "--json"]):
         stderr = run("forecast", model, *wrong, code=2)[1]
         assert "would hold" in stderr
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -133,6 +134,64 @@ def test_a_prediction_is_a_stream(files, monkeypatch, tmp_path):
     assert "record 'last' at line 122 holds 'E'" in stderr
     run("predict", files / "model", "-", "-o", tmp_path / "out.csv", stdin=text, code=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_written_is_what_its_name_says(files, tmp_path):
+    expected, _ = run("predict", files / "model", files / "all.fa")
+    ask = ("predict", files / "model", files / "all.fa", "-o")
+    run(*ask, tmp_path / "out.csv.gz")
+    assert gzip.decompress((tmp_path / "out.csv.gz").read_bytes()).decode() == expected
+    run(*ask, tmp_path / "out.tsv")
+    assert (tmp_path / "out.tsv").read_text() == expected.replace(",", "\t")
+    leaks = ("leaks", files / "all.fa", files / "rich.fa", "-o")
+    run(*leaks, tmp_path / "pairs.tsv.gz")
+    pairs = gzip.decompress((tmp_path / "pairs.tsv.gz").read_bytes()).decode()
+    assert "\t" in pairs.splitlines()[0]
+    for name in ("out.parquet", "out.csv.bz2", "out.json", "out.jsonl.gz"):
+        assert "would hold CSV" in run(*ask, tmp_path / name, code=2)[1]
+    assert "would hold JSON" in run(*ask, tmp_path / "out.csv", "--json", code=2)[1]
+    run(*leaks, tmp_path / "pairs.parquet", code=2)
+
+
+@pytest.fixture(scope="module")
+def regions(tmp_path_factory):
+    """A genome of rich and poor stretches, and their regions in a BED file."""
+    folder, rng = tmp_path_factory.mktemp("regions"), random.Random(1)
+    kinds = [("rich", 0.85), ("poor", 0.15)] * 20
+    letters = "".join(draw(rng, gc, 50) for _, gc in kinds)
+    (folder / "genome.fa").write_text(fasta([("chr1", letters)]))
+    lines = [f"chr1\t{50 * i}\t{50 * i + 50}\t{kind}.{i}\n" for i, (kind, _) in enumerate(kinds)]
+    (folder / "numbered.bed").write_text("".join(lines))
+    (folder / "kinds.bed").write_text("".join(re.sub(r"\.\d+", "", line) for line in lines))
+    (folder / "bare.bed").write_text("chr1\t0\t50\nchr1\t50\t100\n")
+    return folder
+
+
+def test_regions_of_a_genome_are_learned_and_scored(regions, tmp_path):
+    genome = regions / "genome.fa"
+    by_column = ("--bed", regions / "kinds.bed")
+    run("fit", genome, *by_column, "-o", tmp_path / "model", *QUICK)
+    by_name = ("--bed", regions / "numbered.bed", "--labels", r"re:^(\w+)\.")
+    run("fit", genome, *by_name, "-o", tmp_path / "other", *QUICK)
+    letters = next(iter_fasta(genome)).sequence
+    pieces = [letters[at : at + 50] for at in range(0, len(letters), 50)]
+    first, second = (TitansDNAClassifier.load(tmp_path / name) for name in ("model", "other"))
+    assert first.classes_.tolist() == ["poor", "rich"]
+    np.testing.assert_array_equal(first.predict_proba(pieces), second.predict_proba(pieces))
+    stdout, _ = run("report", tmp_path / "model", genome, *by_column, "--json")
+    kinds = ["rich", "poor"] * 20
+    assert json.loads(stdout)["scores"]["accuracy"]["value"] == first.score(pieces, kinds)
+    bare = error_of("report", tmp_path / "model", genome, "--bed", regions / "bare.bed")
+    assert "region 'chr1:0-50' at line 1 has no fourth column that is its label" in bare
+
+
+def test_regions_are_looked_at_before_any_is_predicted(files, regions, tmp_path):
+    bed = tmp_path / "odd.bed"
+    bed.write_text((regions / "bare.bed").read_text() + "chr1\t0\t40\n")
+    message = error_of("predict", files / "model", regions / "genome.fa", "--bed", bed)
+    assert "region 'chr1:0-40' at line 3 has 40 bases; the model reads DNA of 50" in message
+    missing = error_of("predict", files / "model", tmp_path / "no.fa", "--bed", bed)
+    assert "error: there is no file" in missing
 
 
 def test_regions_of_a_genome_are_predicted_with_their_places(files, model):
@@ -263,6 +322,7 @@ def test_check_reads_regions_alone_and_in_their_genome(files):
     assert json.loads(run("check", files / "wrong.bed", "--json")[0])["problems"] == []
     genome = ("check", files / "genome.fa", "--json", "--bed")
     assert json.loads(run(*genome, files / "regions.bed")[0]) == alone
+    assert alone["warnings"] == []
     first, second = json.loads(run(*genome, files / "wrong.bed", code=1)[0])["problems"]
     assert "at line 2 is on no record" in first
     assert "at line 3 is not within the 400 letters" in second

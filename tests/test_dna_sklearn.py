@@ -143,3 +143,14 @@ def test_columns_of_numbers_have_names(numbers: Any, tmp_path: Any) -> None:
     np.testing.assert_array_equal(loaded.predict_proba(frame), classifier.predict_proba(frame))
     with pytest.raises(ValueError, match="feature names should match"):
         loaded.predict(frame.rename(columns={"a": "z"}))
+
+
+def test_embeddings_have_names_and_come_as_frames_where_that_is_asked_for(
+    reads: tuple[list[str], list[str]],
+) -> None:
+    classifier = TitansDNAClassifier(**QUICKEST).fit(*reads)
+    plain = classifier.transform(reads[0][:3])
+    frame = classifier.set_output(transform="pandas").transform(reads[0][:3])
+    names = [f"titansdnaclassifier{i}" for i in range(plain.shape[1])]
+    assert frame.columns.tolist() == classifier.get_feature_names_out().tolist() == names
+    np.testing.assert_array_equal(frame.to_numpy(), plain)

@@ -163,7 +163,7 @@ def test_labels_tell_what_the_overlap_alone_would_score() -> None:
 def test_a_report_without_overlaps_or_labels_can_be_shown() -> None:
     report = leak_report(["ACGTTGCAAGT"], ["GGGGGGGGGGGG"], K)
     assert report.to_frame().empty
-    assert "share nothing" in str(report)
+    assert f"share no {report.k} bases" in str(report)
     assert report._repr_html_().startswith("<table><tr><td>training rows</td><td>1</td>")
     assert repr(report) == "<LeakReport: 0 of 1 test rows overlap training>"
 

@@ -60,9 +60,9 @@ def test_a_file_may_be_compressed_or_have_other_line_ends(tmp_path):
         (b"\t1\t2", "is no region"),
         (b"chrom\tstart\tend", "no whole number; is this a header line"),
         (b"chr1\t1.5\t2", "no whole number"),
-        (b"chr1\t5\t5", "is an empty region.*0-based and half-open"),
-        (b"chr1\t6\t5", "is an empty region"),
-        (b"chr1\t-1\t5", "is an empty region"),
+        (b"chr1\t5\t5", "ends where it starts, or before.*0-based and half-open"),
+        (b"chr1\t6\t5", "ends where it starts, or before"),
+        (b"chr1\t-1\t5", "starts before 0"),
         (b"chr1\t1\t5\tx\thigh", "has 'high' as its score"),
         (b"chr1\t1\t5\tx\t0\tplus", "has 'plus' as its strand"),
     ],
@@ -130,3 +130,16 @@ def test_the_other_strand_of_every_region_is_its_reverse_complement(genome):
         assert minus.sequence == plus.sequence[::-1].translate(
             str.maketrans("ACGTacgt", "TGCAtgca")
         )
+
+
+def test_places_are_looked_up_before_the_first_sequence_is_read(tmp_path):
+    (tmp_path / "g.fa").write_text(">chr1\nACGTACGT\n")
+    regions = [Region("chr1", 0, 4), Region("chr1", 6, 9, line=2)]
+    with pytest.raises(FastaError, match=r"'chr1:6-9' at line 2 is not within the 8 letters"):
+        next(iter_regions(tmp_path / "g.fa", regions))
+
+
+def test_blocks_are_counted_and_read_with_what_lies_between():
+    line = b"chr1\t10\t60\tgene\t0\t+\t10\t60\t0\t2\t5,5\t0,45\n"
+    (region,) = read_bed(io.BytesIO(line))
+    assert (region.start, region.end, region.blocks) == (10, 60, 2)

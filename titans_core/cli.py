@@ -13,19 +13,26 @@ from typing import Any
 
 import typer
 
-from titans_core.files import open_atomically
+from titans_core.files import GZIP, open_packed
 
 __all__ = [
     "STDOUT",
     "about",
+    "check_output_name",
     "make_app",
     "print_facts",
+    "separator_of",
     "show_version",
     "user_errors",
     "write_texts",
 ]
 
 STDOUT = Path("-")
+
+_JSON = (".json", ".jsonl", ".ndjson")
+_TABLES = (".csv", ".tsv")
+# Neither, and not written by any command unless it says so.
+_OTHERS = (".arrow", ".bz2", ".feather", ".parquet", ".xlsx", ".xz", ".zip", ".zst")
 
 
 def make_app(summary: str) -> typer.Typer:
@@ -92,13 +99,49 @@ def show_version(program: str) -> Callable[[bool], None]:
     return show
 
 
+def check_output_name(output: Path, as_json: bool, others: tuple[str, ...] = ()) -> None:
+    """Refuse ``--output`` whose name promises another format than what is written.
+
+    Parameters
+    ----------
+    output : Path
+    as_json : bool
+        Whether JSON is written, else CSV, or TSV by its name; either may be compressed.
+    others : tuple of str
+        Suffixes of what the command writes besides.
+    """
+    suffix = _suffix(output)
+    written = "JSON" if as_json else "CSV"
+    cure = None
+    if suffix in (_TABLES + others if as_json else _JSON):
+        cure = "leave out --json, or name it .json" if as_json else "add --json, or name it .csv"
+    elif suffix in _OTHERS and suffix not in others:
+        cure = f"name it {'.json' if as_json else ' or '.join(('.csv', '.tsv', *others))}"
+    if cure is not None:
+        message = f"'{output}' would hold {written}; {cure}"
+        raise typer.BadParameter(message, param_hint="--output")
+
+
+def separator_of(output: Path) -> str:
+    """What stands between the columns of a table of this name: a tab in TSV, else a comma."""
+    return "\t" if _suffix(output) == ".tsv" else ","
+
+
+def _suffix(output: Path) -> str:
+    name = Path(output.name.lower())
+    return (name.with_suffix("") if name.suffix in GZIP else name).suffix
+
+
 def write_texts(output: Path, texts: Iterable[str]) -> None:
-    """Write texts one by one as they come: to standard output, or to a file that appears whole."""
+    """Write texts one by one as they come: to standard output, or to a file that appears whole.
+
+    The file is compressed if its name ends in ``.gz``.
+    """
     if output == STDOUT:
         for text in texts:
             typer.echo(text, nl=False)
         return
-    with open_atomically(output) as file:
+    with open_packed(output) as file:
         for text in texts:
             file.write(text.encode())
 

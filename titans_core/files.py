@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
-__all__ = ["check_apart", "check_target", "open_atomically", "write_atomically"]
+__all__ = [
+    "GZIP",
+    "check_apart",
+    "check_target",
+    "open_atomically",
+    "open_packed",
+    "write_atomically",
+]
+
+GZIP = (".gz", ".bgz")
+"""What the names of compressed files end with."""
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -56,6 +67,18 @@ def open_atomically(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def open_packed(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file as `open_atomically` does, compressed if its name ends in ``.gz`` or ``.bgz``."""
+    with open_atomically(path) as file:
+        if not os.fspath(path).lower().endswith(GZIP):
+            yield file
+            return
+        # Without name and time, equal contents are equal files.
+        with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
+            yield cast(IO[bytes], packed)
 
 
 def check_apart(target: Path, others: dict[str, Path | None]) -> None:

@@ -10,7 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
 
 from titans_core import BackboneConfig, parameters
 from titans_core.training_config import TrainingConfig
@@ -43,7 +48,9 @@ from titans_dna.settings import (
 Array = NDArray[np.float64]
 
 
-class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
+class TitansDNAClassifier(
+    ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
+):
     """Classify DNA sequences of any length with a network whose memory learns as it reads.
 
     Networks learn from folds of the training sequences; linear models of k-mers, and of the letter
@@ -220,6 +227,11 @@ class TitansDNAClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             replace(self._recipe(inputs), strands=self.strands_),
         )
         return self
+
+    @property
+    def _n_features_out(self) -> int:
+        """Width of the embeddings, which `get_feature_names_out` numbers."""
+        return sum(network.hidden_width for network in self.model_.networks)
 
     @property
     def held_out_probabilities_(self) -> Array:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,8 +19,10 @@ import typer
 from titans_core.cli import (
     STDOUT,
     about,
+    check_output_name,
     make_app,
     print_facts,
+    separator_of,
     show_version,
     user_errors,
     write_texts,
@@ -28,6 +31,7 @@ from titans_core.files import check_apart, check_target
 from titans_dna.cli_input import (
     STDIN,
     AsJson,
+    Bed,
     ClassWeight,
     Column,
     File,
@@ -42,6 +46,8 @@ from titans_dna.cli_input import (
     SoftMask,
     Strands,
     as_source,
+    check_genome,
+    check_lengths,
     name_of,
     read_all,
     read_labelled,
@@ -75,6 +81,7 @@ def fit(
     sequences: Files,
     output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
     labels: Labels = None,
+    bed: Bed = None,
     column: Column = None,
     head: Annotated[Head, typer.Option(help="Weights by place, pooled, or both.")] = Head.AUTO,
     reverse_complement: Annotated[Strands, typer.Option(help="The other strand.")] = Strands.AUTO,
@@ -88,12 +95,12 @@ def fit(
     """Learn classes from labelled sequences; write a model."""
     source = as_source(sequences)
     for path in sequences:
-        check_apart(output, {"the sequences": path})
+        check_apart(output, {"the sequences": path, "the regions": bed})
     if labels is not None and Path(labels).is_file():
         check_apart(output, {"the labels": Path(labels)})
     check_target(output)  # now, not after minutes of training
     begun = time.perf_counter()
-    read, y = read_labelled(source, labels, column)
+    read, y = read_labelled(source, labels, column, bed)
     from titans_dna.classifier import TitansDNAClassifier
     from titans_dna.cli_output import class_counts, facts_of_model, in_words
 
@@ -107,7 +114,7 @@ def fit(
         random_state=seed,
         progress=not quiet,
     )
-    with about(name_of(source)):
+    with about(bed or name_of(source)):
         classifier.fit(read, y)
     classifier.save(output)
     if not quiet:
@@ -134,11 +141,10 @@ def predict(
     as_json: Annotated[bool, typer.Option("--json", help="Write an object a line.")] = False,
 ) -> None:
     """Predict the class of every sequence, in a stream."""
+    check_output_name(output, as_json)
     if output != STDOUT:
         check_apart(output, {"the model": model, "the sequences": sequences, "the regions": bed})
         check_target(output)
-    if bed is not None and sequences == STDIN:
-        raise typer.BadParameter("needs a genome in a file, not stdin", param_hint="--bed")
     from titans_dna.classifier import TitansDNAClassifier
     from titans_dna.cli_output import answers_as_text
     from titans_dna.regions import iter_regions
@@ -151,12 +157,17 @@ def predict(
         classifier.set_params(column=column)
     source, regions = as_source([sequences]), None
     if bed is not None:
+        check_genome(source)
         regions = regions_of(bed)
-        source = iter_regions(sequences, regions)
+        records = iter_regions(sequences, regions)
+        first = next(records)  # by now all of them have been found in the genome
+        check_lengths(regions, classifier.length_)
+        source = chain([first], records)
     with about(name_of(bed or source)):
         frames = classifier.iter_predict(source)
         classes = classifier.classes_.tolist()
-        write_texts(output, answers_as_text(frames, classes, regions=regions, as_json=as_json))
+        separator = None if as_json else separator_of(output)
+        write_texts(output, answers_as_text(frames, classes, regions, separator))
 
 
 @app.command()
@@ -165,6 +176,7 @@ def report(
     model: ModelFile,
     sequences: Files,
     labels: Labels = None,
+    bed: Bed = None,
     column: Column = None,
     as_json: AsJson = False,
 ) -> None:
@@ -173,9 +185,9 @@ def report(
 
     classifier = TitansDNAClassifier.load(model)
     source = as_source(sequences)
-    read, y = read_labelled(source, labels, column)
+    read, y = read_labelled(source, labels, column, bed)
     classifier.set_params(column=None)  # what is passed on is no table any more
-    with about(name_of(source)):
+    with about(bed or name_of(source)):
         scores = classifier.score_report(read, y)
     typer.echo(json.dumps(scores.to_dict(), indent=2) if as_json else str(scores))
 
@@ -227,6 +239,7 @@ def leaks(
 ) -> None:
     """Count the test sequences that share a stretch with training ones."""
     if output is not None:
+        check_output_name(output, as_json=False)
         check_apart(output, {"the training part": train, "the test part": test})
         check_target(output)
     from titans_dna.leaks import leak_report
@@ -243,7 +256,9 @@ def leaks(
     )
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else str(found))
     if output is not None:
-        write_texts(output, [found.to_frame().to_csv(index=False, lineterminator="\n")])
+        pairs = found.to_frame()
+        text = pairs.to_csv(index=False, lineterminator="\n", sep=separator_of(output))
+        write_texts(output, [text])
     share = found.to_dict()["share_overlapping"]
     if fail_over is not None and share > fail_over:
         typer.echo(f"titans-dna: {share:.2%} of the test part overlaps training", err=True)

@@ -83,6 +83,12 @@ def check_regions(bed: Any, genome: Path | None = None) -> dict[str, Any]:
     if n_copies:
         first = next(key for key, count in copies.items() if count > 1)
         warnings.append(f"{some(n_copies, 'region')} again, e.g. {first[0]}:{first[1]}-{first[2]}")
+    n_divided = sum(each.blocks > 1 for each in regions)
+    if n_divided:
+        warnings.append(
+            f"{some(n_divided, 'region')} of several blocks: the whole of it is read, what lies "
+            "between blocks, too"
+        )
     return {
         "regions": len(regions),
         "records": len({each.name for each in regions}),

@@ -55,6 +55,8 @@ ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File that `fit
 Files = Annotated[list[Path], typer.Argument(metavar="SEQUENCES", help=FILES_HELP)]
 File = Annotated[Path, typer.Argument(metavar="SEQUENCES", help=FILES_HELP)]
 Labels = Annotated[str | None, typer.Option(help=LABELS_HELP)]
+BED_HELP = "Regions of SEQUENCES, a genome, labelled by the fourth column."
+Bed = Annotated[Path | None, typer.Option(help=BED_HELP)]
 Column = Annotated[str | None, typer.Option(help="Sequences of a table, if not found.")]
 K = Annotated[int, typer.Option("--k", "-k", min=1, max=31, help="Relatives share so many bases.")]
 SkipRepeats = Annotated[
@@ -87,8 +89,12 @@ def read_all(source: Any, column: str | None) -> Sequences:
         return read_sequences(source, column=column, name="SEQUENCES")
 
 
-def read_labelled(source: Any, labels: str | None, column: str | None) -> tuple[Sequences, Any]:
+def read_labelled(
+    source: Any, labels: str | None, column: str | None, bed: Path | None = None
+) -> tuple[Sequences, Any]:
     """Sequences and their labels; those of a table may stand in a column called label."""
+    if bed is not None:
+        return _read_regions(source, labels, bed)
     from titans_dna.label_tables import LABEL_COLUMNS
     from titans_dna.labels import read_labels
     from titans_dna.tables import column_named, is_table_path, read_table
@@ -106,8 +112,47 @@ def read_labelled(source: Any, labels: str | None, column: str | None) -> tuple[
         return sequences, read_labels(labels, sequences, X=source, name="--labels")
 
 
+def _read_regions(genome: Any, labels: str | None, bed: Path) -> tuple[Sequences, Any]:
+    """Regions of a genome, and what their fourth column or --labels say of them."""
+    from titans_dna.labels import read_labels
+    from titans_dna.regions import iter_regions
+    from titans_dna.sequences import read_sequences
+
+    check_genome(genome)
+    regions = regions_of(bed)
+    unlabelled = next((region for region in regions if region.label is None), None)
+    if labels is None and unlabelled is not None:
+        raise ValueError(
+            f"{bed}: region '{unlabelled.place}' at line {unlabelled.line} has no fourth column "
+            "that is its label; add one, or give --labels"
+        )
+    y: Any = [region.label for region in regions] if labels is None else labels
+    with about(bed):
+        sequences = read_sequences(iter_regions(genome, regions), name="SEQUENCES")
+        return sequences, read_labels(y, sequences, name="--labels")
+
+
+def check_genome(source: Any) -> None:
+    """Refuse what is no file, and several, where --bed asks for regions."""
+    if not isinstance(source, Path):
+        raise typer.BadParameter("needs a genome in one file, not stdin", param_hint="--bed")
+    if not source.exists():
+        raise FileNotFoundError(f"there is no file '{source}'; check the path")
+
+
 def regions_of(bed: Path) -> list[Region]:
     """Read a BED file."""
     from titans_dna.regions import read_bed
 
     return read_bed("-" if bed == STDIN else bed)
+
+
+def check_lengths(regions: list[Region], length: int | None) -> None:
+    """Refuse regions of other lengths than a model reads, before the work on those before."""
+    for region in regions:
+        if length is not None and region.end - region.start != length:
+            raise ValueError(
+                f"{region.source}: region '{region.place}' at line {region.line} has "
+                f"{region.end - region.start} bases; the model reads DNA of {length}, since it "
+                "weighs by place. Fit one with --head pooled to read any length"
+            )

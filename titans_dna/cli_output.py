@@ -20,9 +20,8 @@ __all__ = ["answers_as_text", "class_counts", "facts_of_model", "in_words"]
 def answers_as_text(
     frames: Iterable[Any],
     classes: list[Any],
-    *,
     regions: list[Region] | None = None,
-    as_json: bool = False,
+    separator: str | None = ",",
 ) -> Iterator[str]:
     """Turn predictions into lines, a text for each frame.
 
@@ -34,16 +33,16 @@ def answers_as_text(
         Labels in the order of the probabilities.
     regions : list of Region, optional
         Where each row is from, in order: four columns more.
-    as_json : bool
-        An object a line, else CSV under one header.
+    separator : str, optional
+        Between the columns of a table, under one header; None is JSON, an object a line.
     """
     place = ["chrom", "start", "end", "strand"] if regions is not None else []
     row = 0
     header = ["id", *place, "prediction", *(f"p_{label}" for label in classes)]
     for number, frame in enumerate(frames):
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if not number and not as_json:
+        writer = csv.writer(text, delimiter=separator or ",", lineterminator="\n")
+        if not number and separator is not None:
             writer.writerow(header)
         for name, prediction, *shares in zip(*(frame[c].tolist() for c in frame), strict=True):
             where: list[Any] = []
@@ -51,7 +50,7 @@ def answers_as_text(
                 region = regions[row]
                 where = [region.name, region.start, region.end, region.strand]
             row += 1
-            if as_json:
+            if separator is None:
                 answer = {"id": name, **dict(zip(place, where, strict=True))}
                 answer["prediction"] = prediction
                 answer["probabilities"] = dict(zip(map(str, classes), shares, strict=True))

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from titans_core.files import check_apart, check_target, open_atomically
+from titans_core.files import GZIP, check_apart, check_target, open_packed
 from titans_dna.fasta_sources import Origin, list_origins, read_blocks
 from titans_dna.fasta_text import split_runs
 from titans_dna.tables import is_table_path, read_verbatim, write_table
 
 __all__ = ["check_parts", "write_parts"]
-
-_GZIP = (".gz", ".bgz")
 
 
 def check_parts(source: Path, parts: tuple[Path, Path]) -> None:
@@ -57,7 +54,7 @@ def write_parts(source: Path, parts: tuple[Path, Path], in_test: NDArray[np.bool
     """
     if is_table_path(source):
         frame = read_verbatim(source)
-        with _open(parts[0]) as train, _open(parts[1]) as test:
+        with open_packed(parts[0]) as train, open_packed(parts[1]) as test:
             write_table(frame.filter(~in_test), train, parts[0])
             write_table(frame.filter(in_test), test, parts[1])
     elif source.is_dir():
@@ -80,7 +77,7 @@ def _write_file(origin: Origin, targets: tuple[Path, Path], in_test: NDArray[np.
             part = int(in_test[record])
             if part not in files:
                 targets[part].parent.mkdir(parents=True, exist_ok=True)
-                files[part] = stack.enter_context(_open(targets[part]))
+                files[part] = stack.enter_context(open_packed(targets[part]))
             files[part].write(text)
     return record + 1
 
@@ -101,17 +98,6 @@ def _records(origin: Origin) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
-    with open_atomically(path) as file:
-        if path.suffix.lower() not in _GZIP:
-            yield file
-            return
-        # Without name and time, equal parts are equal files.
-        with gzip.GzipFile(filename="", fileobj=file, mode="wb", mtime=0) as packed:
-            yield cast(IO[bytes], packed)
-
-
-@contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
     """A folder that gets its name when the block ends, and is gone if it raises."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
@@ -126,6 +112,6 @@ def _new_folder(path: Path) -> Iterator[Path]:
 
 def _kind(path: Path) -> str:
     name = Path(path.name.lower())
-    while name.suffix in (*_GZIP, ".zst"):
+    while name.suffix in (*GZIP, ".zst"):
         name = name.with_suffix("")
     return name.suffix if is_table_path(name) else ".fa"

@@ -170,8 +170,9 @@ def integrated_gradients(
     classifier, sequence, target
         As in `in_silico_mutagenesis`.
     baseline : {"uniform", "shuffled"}
-        Equal shares of the four bases at every place; or the known bases in random order, and the
-        mean over eight orders: closer to what the networks have seen, and noisier.
+        Equal shares of the four bases at every place, which the memory goes on being written with
+        (a sequence of N, which it is not, is read otherwise); or the known bases in random order,
+        and the mean over eight orders: closer to what the networks have seen, and noisier.
     steps : int
         Points on the way.
     random_state : int

@@ -87,7 +87,7 @@ class LeakReport:
 
     @property
     def clean(self) -> Indices:
-        """Test rows that share nothing with training: score on these."""
+        """Test rows that share no k bases with training: score on these."""
         return np.flatnonzero(self.kind == 0)
 
     def to_dict(self) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class LeakReport:
             ("exact duplicates of a training row", share(found["n_exact"])),
             ("exact reverse complements of one", share(found["n_reverse_complement"])),
             (f"share {self.k} bases or more with one{repeats}", share(found["n_near"])),
-            ("share nothing", share(found["n_clean"])),
+            (f"share no {self.k} bases", share(found["n_clean"])),
             ("bases in shared stretches, mean per row", f"{found['mean_covered']:.1%}"),
         ]
         if found["n_without_kmers"]:

@@ -176,6 +176,11 @@ class SequenceNetwork(nn.Module):
         pairs = zip(self.heads, features, strict=True)
         return torch.cat([head.classify[:-1](found) for head, found in pairs], dim=1)
 
+    @property
+    def hidden_width(self) -> int:
+        """Width of `hidden`."""
+        return sum(head.classify[-1].in_features for head in self.heads)
+
     def cells(self, x: Tensor, present: Tensor, writes: Tensor) -> Cells:
         """Run the stem, ``(B, L, 4) -> (B, C, ceil(L / pool))``; a cell sees `reach` bases."""
         config = self.config

@@ -345,7 +345,10 @@ def _width(bases: int) -> float:
 
 
 def _along_bases(ax: Axes, start: int, length: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     ax.set_xlim(start - 0.5, start + length - 0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     _tidy(ax)
     ax.set_xlabel("position in the sequence", fontsize=9)
 

@@ -20,7 +20,8 @@ class Region(NamedTuple):
     """A line of a BED file: `start` to `end` of the record `name`, 0-based and half-open.
 
     `label` is its fourth column, None if there is none or it is ``.``; `score` likewise; `strand`
-    is ``+``, ``-`` or ``.``; `line` its number in `source`, counted from 1.
+    is ``+``, ``-`` or ``.``; `line` its number in `source`, counted from 1. `blocks` counts the
+    parts that a line of twelve columns divides it into, as exons: they are not cut out.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Region(NamedTuple):
     strand: str = "."
     line: int = 0
     source: str = "region"
+    blocks: int = 1
 
     @property
     def place(self) -> str:
@@ -45,8 +47,8 @@ def read_bed(path: str | os.PathLike[str] | IO[Any]) -> list[Region]:
     ----------
     path : str, PathLike or open file
         Lines of at least three columns, tab- or else blank-separated; plain or compressed by gzip.
-        What is beyond the sixth column is not read. Comments, ``track`` and ``browser`` lines are
-        left out. ``"-"`` is standard input.
+        What is beyond the sixth column is not read, but for the number of blocks. Comments,
+        ``track`` and ``browser`` lines are left out. ``"-"`` is standard input.
 
     Returns
     -------
@@ -104,7 +106,7 @@ def iter_regions(
     Raises
     ------
     FastaError
-        If a region is not in the genome.
+        If a region is not in the genome: before the first is read, but for an iterator's.
 
     Examples
     --------
@@ -129,6 +131,9 @@ def _fetch_all(
     fasta = genome if isinstance(genome, FastaFile) else ours
     assert fasta is not None
     try:
+        if isinstance(regions, list | tuple):  # now, not after the work on those before
+            for region in regions:
+                _check_place(fasta, region)
         for region in regions:
             yield _fetch(fasta, region)
     finally:
@@ -136,7 +141,7 @@ def _fetch_all(
             ours.close()
 
 
-def _fetch(fasta: FastaFile, region: Region) -> Record:
+def _check_place(fasta: FastaFile, region: Region) -> None:
     length = fasta.lengths.get(region.name)
     where = f"{region.source}: region {shorten(region.place)!r} at line {region.line}"
     if length is None:
@@ -148,6 +153,10 @@ def _fetch(fasta: FastaFile, region: Region) -> Record:
             f"{where} is not within the {length} letters of record {shorten(region.name)!r} of "
             f"{fasta.path}; is the BED file for another version of the genome?"
         )
+
+
+def _fetch(fasta: FastaFile, region: Region) -> Record:
+    _check_place(fasta, region)
     strand = "-" if region.strand == "-" else "+"
     letters = fasta.fetch(region.name, region.start, region.end, strand)
     name = region.place if region.label is None else region.label
@@ -170,7 +179,8 @@ def _parse(line: str, number: int, origin: Origin) -> Region:
     except ValueError:
         raise refuse("has a start or end that is no whole number; is this a header line?") from None
     if not 0 <= start < end:
-        raise refuse("is an empty region; positions are 0-based and half-open: 0 <= start < end.")
+        problem = "starts before 0" if start < 0 else "ends where it starts, or before"
+        raise refuse(f"{problem}; positions are 0-based and half-open: 0 <= start < end.")
     label, score, strand = (columns[3:6] + ["."] * 3)[:3]
     try:
         value = None if score in (".", "") else float(score)
@@ -179,4 +189,6 @@ def _parse(line: str, number: int, origin: Origin) -> Region:
     if strand not in ("+", "-", ".", ""):
         raise refuse(f"has {strand!r} as its strand, the sixth column, not '+', '-' or '.'.")
     label_or_none = None if label in (".", "") else label
-    return Region(columns[0], start, end, label_or_none, value, strand or ".", number, origin.name)
+    blocks = int(columns[9]) if len(columns) >= 12 and columns[9].isdecimal() else 1
+    place = (columns[0], start, end, label_or_none, value, strand or ".")
+    return Region(*place, number, origin.name, blocks)

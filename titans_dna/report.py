@@ -326,7 +326,10 @@ def _labels(y_true: Any, names: tuple[Any, ...]) -> NDArray[np.int64]:
 
 
 def _proba(proba: Any, n: int, n_classes: int, name: str) -> NDArray[np.float64]:
-    proba = np.asarray(proba, dtype=np.float64)
+    try:
+        proba = np.asarray(proba, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be probabilities, not labels or text: {error}.") from None
     if proba.ndim == 1 and n_classes == 2:
         proba = np.stack([1 - proba, proba], axis=1)
     if proba.shape != (n, n_classes):

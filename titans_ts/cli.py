@@ -18,8 +18,10 @@ import typer
 from titans_core.cli import (
     STDOUT,
     about,
+    check_output_name,
     make_app,
     print_facts,
+    separator_of,
     show_version,
     user_errors,
     write_texts,
@@ -156,12 +158,7 @@ def forecast(
     except ValueError:
         message = f"{levels!r} is not a list of numbers such as 0.1,0.9"
         raise typer.BadParameter(message, param_hint="--levels") from None
-    if output.suffix.lower() == ".json" and not as_json:
-        message = f"'{output}' would hold CSV; add --json, or name it .csv or .parquet"
-        raise typer.BadParameter(message, param_hint="--output")
-    if output.suffix.lower() == ".parquet" and as_json:
-        message = f"'{output}' would hold JSON; leave out --json, or name it .json"
-        raise typer.BadParameter(message, param_hint="--output")
+    check_output_name(output, as_json, others=(".parquet",))
     read = {"the new rows": new, "the future covariates": future}
     if output != STDOUT:
         check_apart(output, {"the model": model, **read, "the file of --save": save})
@@ -178,12 +175,13 @@ def forecast(
         with about(new):
             forecaster.update(match_layout(rows, forecaster._layout))
     result = forecast_facts(forecaster, prediction_length, wanted, ahead)
-    if output.suffix.lower() == ".parquet":
+    if as_json:
+        write_texts(output, [json.dumps(result) + "\n"])
+    elif output.suffix.lower() == ".parquet":
         with open_atomically(output) as file:
             forecast_table(result).write_parquet(file)
     else:
-        text = json.dumps(result) + "\n" if as_json else forecast_table(result).write_csv()
-        write_texts(output, [text])
+        write_texts(output, [forecast_table(result).write_csv(separator=separator_of(output))])
     if save is not None:  # last: if anything failed before, the same command can be run again
         forecaster.save(save)
 

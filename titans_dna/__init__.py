@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from titans_dna.homology import homology_groups, homology_split
     from titans_dna.kmers import KmerBaseline
     from titans_dna.leaks import leak_report
-    from titans_dna.regions import iter_regions, read_bed
+    from titans_dna.regions import Region, iter_regions, read_bed
     from titans_dna.report import score_report
     from titans_dna.sequences import Sequences, iter_sequences, read_sequences
 
@@ -25,6 +25,7 @@ _HOMES = {
     "FastaError": "titans_dna.fasta",
     "KmerBaseline": "titans_dna.kmers",
     "NeuralMemoryConfig": "titans_core.config",
+    "Region": "titans_dna.regions",
     "Sequences": "titans_dna.sequences",
     "TitansDNAClassifier": "titans_dna.classifier",
     "TrainingConfig": "titans_core.training_config",
@@ -49,6 +50,7 @@ __all__ = [
     "FastaError",
     "KmerBaseline",
     "NeuralMemoryConfig",
+    "Region",
     "Sequences",
     "TitansDNAClassifier",
     "TrainingConfig",

@@ -5,7 +5,9 @@
 Every block reads streams of 512 to 2 million tokens in pieces of 512, with its state carried (no
 gradients; Linux). Claims: tokens/s of all lengths lie within 20 % of each other; from token 10,000
 to the end of the longest stream the process grows by less than 20 MiB; and a state saved in the
-middle, inside a chunk, and loaded from its file goes on bit for bit like the stream itself.
+middle, inside a chunk, and loaded from its file goes on bit for bit like the stream itself. The
+shorter streams are read in between pieces of the longest, and rates are medians of pieces, so that
+a neighbour who is busy for a while slows all lengths or none.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
 }
 PIECE = 512
 LENGTHS = (512, 8192, 131_072, 2_097_152)
-REPEAT_UP_TO = 65_536  # tokens: shorter streams are repeated, and their median taken
+REPEAT_UP_TO = 65_536  # tokens: shorter streams are repeated, and each but the longest twice
 SETTLED = 10_000  # tokens after which memory should stand still
 
 
@@ -65,17 +67,17 @@ def resident() -> float:
 
 def stream(
     block: nn.Module, tokens: int, after_piece: Callable[[int, Any], None] | None = None
-) -> float:
-    """Tokens/s of one stream; making tokens and what is done after a piece are not counted."""
-    state, seconds = None, 0.0
+) -> list[float]:
+    """Seconds of each piece; making tokens and what is done after a piece are not counted."""
+    state, seconds = None, []
     for number in range(tokens // PIECE):
         x = piece(number)
         begun = time.perf_counter()
         _, state = block(x, state)
-        seconds += time.perf_counter() - begun
+        seconds.append(time.perf_counter() - begun)
         if after_piece is not None:
             after_piece((number + 1) * PIECE, state)
-    return tokens / seconds
+    return seconds
 
 
 def survives_a_file(block: nn.Module, state: Any) -> bool:
@@ -107,8 +109,8 @@ def run(name: str, lengths: tuple[int, ...], quick: bool) -> list[dict[str, Any]
         )  # fmt: skip
         print(f"{rows[-1]['case']:45} {metric}: {value:.4g} {unit}", flush=True)
 
-    runs: dict[int, list[float]] = {tokens: [] for tokens in lengths}
-    longest = lengths[-1]
+    *shorter, longest = lengths
+    seconds: dict[int, list[float]] = {tokens: [] for tokens in lengths}
     held: list[float] = []
     same = False
 
@@ -118,13 +120,14 @@ def run(name: str, lengths: tuple[int, ...], quick: bool) -> list[dict[str, Any]
             same = survives_a_file(block, state)
         if tokens - PIECE < SETTLED <= tokens or tokens == longest:
             held.append(resident())
+        for length in shorter:
+            if tokens % (longest // max(2, REPEAT_UP_TO // length)) == 0:
+                seconds[length] += stream(block, length)
 
     with torch.no_grad():
         stream(block, 8 * PIECE)  # warm-up
-        for tokens in (*lengths, *lengths[:-1]):  # the short ones before and after the longest
-            for _ in range(max(1, REPEAT_UP_TO // tokens)):
-                runs[tokens].append(stream(block, tokens, watch if tokens == longest else None))
-    rates = {tokens: statistics.median(speeds) for tokens, speeds in runs.items()}
+        seconds[longest] = stream(block, longest, watch)
+    rates = {tokens: PIECE / statistics.median(each) for tokens, each in seconds.items()}
     for tokens, rate in rates.items():
         note(tokens, "speed", rate, "tokens/s")
     settled, end = held

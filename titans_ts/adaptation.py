@@ -20,6 +20,7 @@ from titans_ts.channels import LEAST_KNOWN, fill_forward
 from titans_ts.linear import LinearPart
 from titans_ts.network import ForecastNetwork
 from titans_ts.seasonal_memory import Profile, SeasonalMemory
+from titans_ts.shares import Asked
 from titans_ts.validation_walk import remember
 from titans_ts.windows import PATCHES_AT_ONCE, Array, PatchClock, patches_ending
 
@@ -56,6 +57,8 @@ class Stream:
         The network's, one stream per channel; None until the first patch is written.
     profile : Profile or None
         What the seasonal memory holds; None where it is not used.
+    asked : Asked
+        How the seasonal memory's forecasts have done since the fit.
     past : ndarray of shape (n, Kp)
         The last rows of past covariates, scaled, as many as a window has.
     static : ndarray of shape (Ks,)
@@ -73,6 +76,7 @@ class Stream:
     patches: int
     memory: BackboneState | None
     profile: Profile | None
+    asked: Asked
     past: Array
     static: Array
 
@@ -114,6 +118,7 @@ class Stream:
             patches=due,
             memory=None,
             profile=None if seasonal is None else seasonal.begin(filled, known),
+            asked=Asked.nothing(len(channel)),
             past=past[-length:].copy(),
             static=static,
         )
@@ -210,6 +215,10 @@ class Stream:
                 self.patches += 1
         self.last = last
 
+    def last_rows(self, rows: int) -> Array:
+        """So many last rows ``(C', rows)``, NaN where they were not seen."""
+        return np.where(self.known[-rows:], self.recent[-rows:], np.nan).T
+
     def copy(self) -> Stream:
         """An independent copy: arrays are replaced as rows come, never changed in place."""
         return replace(self)
@@ -220,7 +229,7 @@ class Stream:
         if len(self.recent) < before + after or (self.channel < 0).any():
             return
         known, rows = self.known[-before - after :].T, self.recent[-before - after :].T
-        target = np.where(known[:, before:], rows[:, before:], np.nan)
+        target = self.last_rows(after)
         useful = (known[:, :before].mean(axis=1) >= LEAST_KNOWN) & (
             known[:, before:].mean(axis=1) >= LEAST_KNOWN
         )

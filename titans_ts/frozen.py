@@ -65,7 +65,7 @@ class FrozenPredictor(nn.Module):
         self.register_buffer("scale", torch.as_tensor(scaler.scale))
         self.register_buffer("weights", torch.stack([torch.as_tensor(w) for w in linear.weights]))
         self.register_buffer(
-            "reversion", torch.stack([torch.as_tensor(v) for v in linear.reversion])
+            "reversion", torch.stack([torch.as_tensor(v) for v in linear.standing_reversion])
         )
         self.register_buffer("drift", torch.stack([torch.as_tensor(d) for d in linear.drift]))
         self.register_buffer("to_mean", torch.as_tensor(model.domain.to_mean))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from titans_core import BackboneState
 from titans_core.state import join_states, state_position
-from titans_ts.adaptation import Stream, static_of
+from titans_ts.adaptation import Stream, fits_on, static_of
 from titans_ts.admission import Admission, Residual, median_index
 from titans_ts.channels import fill_forward, last_known
 from titans_ts.covariates import Covariates
@@ -139,6 +139,27 @@ class Model:
             self.seasonal_memory,
             learn=learn,
         )
+        if fits_on(learn):
+            self._weigh_memory(stream, linear)
+
+    def _weigh_memory(self, stream: Stream, linear: LinearPart) -> None:
+        """Hear what came of the last answer of the seasonal memory, and ask it the next."""
+        asked, after = stream.asked, linear.prediction_length
+        since = stream.position - asked.position
+        if asked.position >= 0 and since < after:
+            return
+        if asked.position >= 0:  # later than due: rows were passed over that nothing learned from
+            asked = (
+                asked.told(stream.last_rows(after))
+                if since == after
+                else replace(asked, position=-1)
+            )
+        if self.seasonal_memory is not None and self.carries(stream, linear):
+            context = stream.window(linear)
+            ahead = linear.predict(context, stream.channel) + sum(self.past_parts(stream, linear))
+            recollected = self.recollect(ahead, context, [stream], whole=True)
+            asked = asked.ask(stream.position, ahead, recollected - ahead)
+        stream.asked = asked
 
     def look_ahead(self, streams: Sequence[Stream], linear: LinearPart, rows: int) -> list[Outlook]:
         """Forecast from where the streams stand: an outlook each, with the channels learned."""
@@ -199,11 +220,18 @@ class Model:
         return stream.memory is not None
 
     def recollect(
-        self, ahead: Array, context: Array, streams: Sequence[Stream], first: int = 0
+        self,
+        ahead: Array,
+        context: Array,
+        streams: Sequence[Stream],
+        first: int = 0,
+        *,
+        whole: bool = False,
     ) -> Array:
         """Draw forecasts ``(K, P)`` toward what the streams' seasonal memories hold.
 
-        They begin ``first`` rows after the last one seen.
+        They begin ``first`` rows after the last one seen. What is let in of each memory is what
+        has held since the fit, or with ``whole`` all that validation backed.
         """
         recollection, seasonal = self.residual.recollection, self.seasonal_memory
         profiles = [each.profile for each in streams if each.profile is not None]
@@ -211,7 +239,11 @@ class Model:
             return ahead
         reads = np.concatenate([seasonal.read(each, first) for each in profiles])
         channel = np.concatenate([each.channel for each in streams])
-        return recollection.correct(ahead, context, reads, channel)
+        recollected = recollection.correct(ahead, context, reads, channel)
+        share = np.concatenate([each.asked.share for each in streams])[:, None]
+        if whole or (share == 1).all():
+            return recollected
+        return np.asarray(ahead + share * (recollected - ahead))
 
     def _alike(self, streams: Sequence[Stream], linear: LinearPart) -> Iterator[list[int]]:
         """Positions of streams whose memories are asked alike and have read equally much."""

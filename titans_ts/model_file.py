@@ -24,6 +24,7 @@ from titans_ts.recollection import Recollection
 from titans_ts.relative import Relative
 from titans_ts.scaler import Scaler
 from titans_ts.seasonal_memory import Profile, SeasonalMemory
+from titans_ts.shares import Asked
 from titans_ts.shortness import Shortness
 from titans_ts.standing import Standing
 from titans_ts.windows import PatchClock
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
 KIND = "TitansForecaster"
-LAYOUT_VERSION = 5  # of the tree below; one more whenever a field changes its name or meaning
+LAYOUT_VERSION = 6  # of the tree below; one more whenever a field changes its name or meaning
 
 
 def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
@@ -67,13 +68,14 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
             "network": None if network is None else dict(network.state_dict()),
             "recollection": None if remembered is None else vars(remembered) | {"memory": season},
         },
-        "linear": {name: list(value) for name, value in vars(linear).items()},
+        "linear": vars(linear),
         "keys": list(standing.streams),
         "ends": list(standing.ends.values()),
         "streams": [
             vars(stream)
             | {"memory": None if stream.memory is None else state_to_dict(stream.memory)}
             | {"profile": None if stream.profile is None else vars(stream.profile)}
+            | {"asked": vars(stream.asked)}
             for stream in standing.streams.values()
         ],
     }
@@ -95,12 +97,14 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
     history = tree["history"]
     forecaster.training_history_ = None if history is None else TrainingHistory(**history)
 
-    linear = LinearPart(**{name: list(value) for name, value in tree["linear"].items()})
+    matrices = {name: list(value) for name, value in tree["linear"].items()}
+    linear = LinearPart(**matrices | {"evidence": tree["linear"]["evidence"]})
     streams = [
         Stream(
             **stored
             | {"memory": None if stored["memory"] is None else state_from_dict(stored["memory"])}
             | {"profile": None if stored["profile"] is None else Profile(**stored["profile"])}
+            | {"asked": Asked(**stored["asked"])}
         )
         for stored in tree["streams"]
     ]

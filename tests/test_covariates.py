@@ -322,3 +322,15 @@ def test_what_is_known_ahead_must_be_given(fitted):
         fitted.predict()
     with pytest.raises(ValueError, match="`past_covariates` of TitansForecaster must be a seq"):
         TitansForecaster(past_covariates="x").fit(np.ones(9))
+
+
+def test_a_covariate_that_stands_still_where_it_is_judged_is_named() -> None:
+    events = np.isin(np.arange(986), [60, 150, 240, 330, 420, 510, 600])
+    y = np.random.default_rng(0).normal(size=986) + 20 * events
+    rows = pd.DataFrame({"y": y, "event": events})
+    forecaster = TitansForecaster(
+        14, 56, use_network=False, progress=False, future_covariates=["event"]
+    )
+    with pytest.warns(UserWarning, match=r"future covariates 'event' help cannot be told") as found:
+        forecaster.fit(rows)
+    assert found[0].filename == __file__

@@ -96,6 +96,27 @@ def test_levels_without_a_median_draw_bands_only():
     assert len(ax.collections) == 1
 
 
+def test_levels_that_do_not_belong_together_make_no_band():
+    fan = pd.DataFrame([[0.0, 1.0, 2.0, 3.0]] * 2, [3, 4], pd.Index([0.1, 0.5, 0.7, 0.9]))
+    figure = plot_forecast(pd.Series([1.0, 2.0, 1.0], name="y"), fan)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["history", "80%", "median", "70% quantile"]
+    assert len(figure.axes[0].collections) == 1
+
+
+def test_what_is_no_table_of_quantiles_is_named():
+    history = pd.DataFrame({"y": [1.0, 2.0, 1.0]})
+    bounds = pd.MultiIndex.from_product([["y"], [0.8], ["lower", "upper"]])
+    intervals = pd.DataFrame([[0.0, 1.0]], [3], bounds)
+    with pytest.raises(ValueError, match=r"these are intervals: pass what predict_quantiles"):
+        plot_forecast(history, intervals)
+    with pytest.raises(ValueError, match=r"these are points: pass what predict_quantiles"):
+        plot_forecast(history, pd.DataFrame({"y": [1.0]}, [3]))
+    table = pd.DataFrame({"unique_id": ["a"], "ds": [3], "y_q0.1": [0.0], "y_q0.9": [1.0]})
+    with pytest.raises(ValueError, match=r"these are a long table: of one series"):
+        plot_forecast(history, table)
+
+
 def test_one_series_makes_one_panel():
     past, fan, came = series()
     fan = fan["north"]

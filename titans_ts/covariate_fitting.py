@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -74,7 +75,9 @@ def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int])
             window_losses(channels, linear, origins),
             window_losses(less, alternative[0], origins),
         )
-        if gain:
+        if not gain:
+            _warn_of_unjudged(panel, rows_ahead, n_train)
+        else:
             channels, (linear, choice), (weights, shared) = less, alternative, found
 
     rows_seen = [scaler.relative_past(s.past) for scaler, s in own]
@@ -91,6 +94,35 @@ def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int])
     # What is the same for all series tells none apart.
     kin = static.apply(rows)[series][:, static.scale > 0]
     return LinearFit(channels, linear, choice, covariates, added, kin)
+
+
+def _warn_of_unjudged(panel: Panel, rows: Sequence[Array], n_train: Sequence[int]) -> None:
+    """Name future-known covariates that moved in training and stood still where they are judged."""
+
+    def moves(parts: list[Array]) -> np.ndarray:
+        together = np.concatenate(parts)
+        known = ~np.isnan(together).all(axis=0)
+        moved = np.zeros(together.shape[1], dtype=bool)
+        moved[known] = np.nanmax(together[:, known], axis=0) > np.nanmin(together[:, known], axis=0)
+        return moved
+
+    # In training, and in both halves of the validation part, which must agree.
+    ends = [(0, n, (n + len(each)) // 2, len(each)) for each, n in zip(rows, n_train, strict=True)]
+    several = [
+        moves([each[end[i] : end[i + 1]] for each, end in zip(rows, ends, strict=True)])
+        for i in range(3)
+    ]
+    unjudged = several[0] & ~(several[1] & several[2])
+    names = panel.layout.future_names
+    still = [repr(name) for name, each in zip(names, unjudged, strict=False) if each]
+    if still:
+        warnings.warn(
+            f"whether the future covariates {', '.join(still)} help cannot be told, as they stand "
+            "still in one half of the validation part or in both, and they are left out. Choose a "
+            "validation_size with rows where they move in both halves.",
+            UserWarning,
+            stacklevel=6,  # the line that called fit
+        )
 
 
 def _adder(

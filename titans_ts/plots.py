@@ -28,6 +28,9 @@ def plot_forecast(
 ) -> Figure:
     """Draw a panel per channel: history, and a fan of quantiles that opens from its last value.
 
+    Levels as far from one half on either side, such as 0.1 and 0.9, make a band; one without such a
+    partner is a thin line.
+
     Parameters
     ----------
     history : pandas DataFrame or Series, or ndarray of shape (T, C) or (T,)
@@ -61,6 +64,7 @@ def plot_forecast(
     1
     """
     make = figure_class("plot_forecast")
+    _check_quantiles(quantiles)
     past = _frame(history, "history")
     fan = _frame(quantiles, "quantiles", past, () if levels is None else levels)
     came = None if actual is None else _frame(actual, "actual", past)
@@ -97,19 +101,31 @@ def _draw(ax: Axes, past: Any, fan: Any, came: Any) -> None:
 
     ax.plot(*lay(past), color=HISTORY, linewidth=1.2, label="history")
     x, spread = lay(fan)
-    levels = fan.columns.tolist()
-    bands = len(levels) // 2
-    for i in range(bands):
+    levels = [float(level) for level in fan.columns]
+    bands = _bands(levels)
+    for i, (low, high) in enumerate(bands):
         # Opaque tints, so that the colour of a band does not depend on how many lie beneath.
-        share = 0.18 + 0.37 * i / max(bands - 1, 1)
-        color, label = tint(FORECAST, share), f"{levels[-1 - i] - levels[i]:.0%}"
-        ax.fill_between(x, spread[:, i], spread[:, -1 - i], color=color, linewidth=0, label=label)
-    if 0.5 in levels:
-        ax.plot(x, spread[:, levels.index(0.5)], color=FORECAST, linewidth=1.6, label="median")
+        share = 0.18 + 0.37 * i / max(len(bands) - 1, 1)
+        color, label = tint(FORECAST, share), f"{levels[high] - levels[low]:.0%}"
+        ax.fill_between(x, spread[:, low], spread[:, high], color=color, linewidth=0, label=label)
+    for i in set(range(len(levels))) - {i for band in bands for i in band}:
+        median = levels[i] == 0.5
+        width, label = (1.6, "median") if median else (0.8, f"{levels[i]:.0%} quantile")
+        ax.plot(x, spread[:, i], color=FORECAST, linewidth=width, label=label)
     if came is not None:
         ax.plot(*lay(came), color=ACTUAL, linewidth=1.2, label="actual", zorder=1.9)
     write_dates(ax, past.index)
     tidy(ax, past.name)
+
+
+def _bands(levels: list[float]) -> list[tuple[int, int]]:
+    """Positions of levels that are as far from one half on either side, the widest first."""
+    pairs = []
+    for low, level in enumerate(levels):
+        partner = [high for high, other in enumerate(levels) if abs(level + other - 1) < 1e-9]
+        if level < 0.5 and partner:
+            pairs.append((low, partner[0]))
+    return pairs
 
 
 def tint(color: str, share: float) -> list[float]:
@@ -165,6 +181,24 @@ def _index(times: Any) -> Any:
 
     index: Any = pd.Index(times)
     return index.to_timestamp() if isinstance(index, pd.PeriodIndex) else index
+
+
+def _check_quantiles(fan: Any) -> None:
+    """Say what to pass instead of a forecast that is no table of quantiles."""
+    columns: Any = getattr(fan, "columns", None)
+    if not hasattr(columns, "nlevels"):
+        return
+    last = columns.get_level_values(-1).tolist()
+    kind = None
+    if set(last) <= {"lower", "upper"}:
+        kind = "intervals"
+    elif not all(isinstance(level, int | float) and 0 < level < 1 for level in last):
+        kind = "a long table" if columns.nlevels == 1 and "_q" in str(last[-1]) else "points"
+    if kind is not None:
+        cure = "pass what predict_quantiles([0.1, 0.5, 0.9]) returns"
+        if kind == "a long table":
+            cure = "of one series, with its times as the index, pass an array and its `levels`"
+        raise ValueError(f"plot_forecast draws quantiles, and these are {kind}: {cure}.")
 
 
 def _frame(y: Any, name: str, past: Any = None, levels: Any = None) -> Any:

@@ -1,4 +1,4 @@
-"""Stream a machine row by row, forecast first, then reveal: its cycle shortens, `update` follows."""
+"""Stream a machine, row by row: forecast, then reveal. Its cycle shortens, and `update` follows."""
 
 import numpy as np
 

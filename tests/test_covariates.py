@@ -334,3 +334,14 @@ def test_a_covariate_that_stands_still_where_it_is_judged_is_named() -> None:
     with pytest.warns(UserWarning, match=r"future covariates 'event' help cannot be told") as found:
         forecaster.fit(rows)
     assert found[0].filename == __file__
+
+
+def test_events_of_one_half_of_the_validation_part_are_enough() -> None:
+    events = np.isin(np.arange(1000), [60, 150, 240, 330, 420, 510, 600, 850, 990])
+    y = np.random.default_rng(0).normal(size=1000) + 5 * events
+    rows = pd.DataFrame({"y": y, "event": events})
+    forecaster = TitansForecaster(
+        14, 56, use_network=False, progress=False, future_covariates=["event"]
+    ).fit(rows[:986])
+    ahead = forecaster.predict(future=rows[["event"]][986:])["y"].to_numpy()
+    assert ahead[4] - np.delete(ahead, 4).mean() == pytest.approx(5, abs=1.5)

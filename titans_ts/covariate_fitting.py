@@ -74,6 +74,7 @@ def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int])
             origins,
             window_losses(channels, linear, origins),
             window_losses(less, alternative[0], origins),
+            rare=True,
         )
         if not gain:
             _warn_of_unjudged(panel, rows_ahead, n_train)
@@ -97,7 +98,7 @@ def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int])
 
 
 def _warn_of_unjudged(panel: Panel, rows: Sequence[Array], n_train: Sequence[int]) -> None:
-    """Name future-known covariates that moved in training and stood still where they are judged."""
+    """Name future-known covariates that moved in training and stand still where they are judged."""
 
     def moves(parts: list[Array]) -> np.ndarray:
         together = np.concatenate(parts)
@@ -106,20 +107,15 @@ def _warn_of_unjudged(panel: Panel, rows: Sequence[Array], n_train: Sequence[int
         moved[known] = np.nanmax(together[:, known], axis=0) > np.nanmin(together[:, known], axis=0)
         return moved
 
-    # In training, and in both halves of the validation part, which must agree.
-    ends = [(0, n, (n + len(each)) // 2, len(each)) for each, n in zip(rows, n_train, strict=True)]
-    several = [
-        moves([each[end[i] : end[i + 1]] for each, end in zip(rows, ends, strict=True)])
-        for i in range(3)
-    ]
-    unjudged = several[0] & ~(several[1] & several[2])
+    both = list(zip(rows, n_train, strict=True))
+    unjudged = moves([each[:n] for each, n in both]) & ~moves([each[n:] for each, n in both])
     names = panel.layout.future_names
     still = [repr(name) for name, each in zip(names, unjudged, strict=False) if each]
     if still:
         warnings.warn(
             f"whether the future covariates {', '.join(still)} help cannot be told, as they stand "
-            "still in one half of the validation part or in both, and they are left out. Choose a "
-            "validation_size with rows where they move in both halves.",
+            "still in the validation part, and they are left out. Choose a validation_size that "
+            "takes in rows where they move.",
             UserWarning,
             stacklevel=6,  # the line that called fit
         )

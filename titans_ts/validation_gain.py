@@ -10,12 +10,21 @@ from titans_ts.windows import Array
 
 # Share of the squared error that an addition must save: what is irrelevant saves less, by chance.
 LEAST_GAIN = 0.002
+# Share from which one half may say nothing: a covariate of rare events need not move in both.
+_CLEAR_GAIN = 0.02
 
 
 def validation_gain(
-    channels: Channels, origins: np.ndarray, without: Array, with_it: Array
+    channels: Channels,
+    origins: np.ndarray,
+    without: Array,
+    with_it: Array,
+    *,
+    rare: bool = False,
 ) -> float:
     """Share of the error saved; 0.0 unless it is lower in both halves of the validation part.
+
+    With ``rare`` it may be the same in one of them, up to a trace, where the whole is clear.
 
     Parameters
     ----------
@@ -35,7 +44,8 @@ def validation_gain(
     for part in (~late, late, np.ones(len(late), dtype=bool)):
         before, after = (np.sum(weight[part] * loss[part]) for loss in (without, with_it))
         gains.append(1 - after / before if before > 0 else 0.0)
-    return float(gains[2]) if min(gains) > 0 and gains[2] > LEAST_GAIN else 0.0
+    worst = -LEAST_GAIN if rare and gains[2] > _CLEAR_GAIN else 0.0
+    return float(gains[2]) if min(gains) > worst and gains[2] > LEAST_GAIN else 0.0
 
 
 def window_losses(

@@ -214,6 +214,27 @@ def dna_ablation() -> str:
     return "\n".join(lines)
 
 
+def drift_stream() -> str:
+    """One line per case: squared errors of each provider, at first after the move and later."""
+    scores: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for row in _record.read("drift_stream"):
+        each = scores.setdefault(row["case"], {})
+        each.setdefault((row["provider"], row["metric"]), []).append(float(row["value"]))
+    providers = list(dict.fromkeys(provider for each in scores.values() for provider, _ in each))
+    lines = ["| MSE, last third (first 20 windows) | " + " | ".join(providers) + " |"]
+    lines += ["|---|" + "---|" * len(providers)]
+    for case, each in scores.items():
+        cells = []
+        for provider in providers:
+            late = statistics.mean(each[provider, "MSE, last third"])
+            first = each.get((provider, "MSE, first 20 windows"))
+            cells.append(
+                f"{late:.3g}" + ("" if first is None else f" ({statistics.mean(first):.3g})")
+            )
+        lines.append(f"| {case} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def dna_reading() -> str:
     """One line per file and provider: reading with encoding, and building an index."""
     values: dict[tuple[str, str], dict[str, float]] = {}
@@ -253,6 +274,7 @@ TABLES = {
     "long_horizon": long_horizon,
     "neural_peers": neural_peers,
     "one_model": one_model,
+    "drift_stream": drift_stream,
     "core_speed": core_speed,
     "dna_accuracy": dna_accuracy,
     "dna_ablation": dna_ablation,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from titans_ts import linear_choice, reversion
 from titans_ts.channels import Channels
-from titans_ts.linear import LinearPart
+from titans_ts.linear import HUBER_DELTA, LinearPart
 from titans_ts.linear_choice import (
     LEAST_WEIGHT,
     SHARPNESS,
@@ -272,13 +272,16 @@ def windows(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 def test_learning_is_the_least_squares_that_starts_from_the_fit(
     data: tuple[np.ndarray, np.ndarray], per_channel: bool, batch: int, adapted: int
 ) -> None:
-    """The closed form: ``argmin sum |y - x W|^2 + tr((W - W0)' C0^-1 (W - W0))``."""
+    """The closed form: ``argmin sum h |y - x W|^2 + tr((W - W0)' C0^-1 (W - W0))``.
+
+    h is 1, or less for a window that was further out than Huber's delta when it came.
+    """
     context, target = data
     rng = np.random.default_rng(0)
     start = [rng.normal(size=(L, P)) for _ in range(3 if per_channel else 1)]
     root = rng.normal(size=(adapted, adapted))
     covariance = [root @ root.T / L + 0.1 * np.eye(adapted) for _ in start]
-    reversion = [rng.normal(size=P) for _ in start]
+    reversion = [np.zeros(P) for _ in start]  # its share learns, too: tests/test_drift.py
     drift = [rng.normal(size=P) for _ in start]
     part = LinearPart(list(start), list(covariance), reversion, drift)
     channel = np.arange(len(context)) % 3
@@ -288,19 +291,23 @@ def test_learning_is_the_least_squares_that_starts_from_the_fit(
     x, level = centre(context)
     x, older = x[:, L - adapted :], x[:, : L - adapted]  # whose weights stay as they are
     for k, first in enumerate(start):
-        y = target - level * (1 + reversion[k]) - drift[k] - older @ first[: L - adapted]
+        y = target - level - drift[k] - older @ first[: L - adapted]
         mine = (channel == k if per_channel else channel >= 0) & ~np.isnan(target).all(axis=1)
         # A missing target counts as forecast exactly by what was known when its window came.
         before, inverse = first[L - adapted :], np.linalg.inv(covariance[k])
         weights, gram = before, inverse
-        filled = y.copy()
+        filled, h = y.copy(), np.zeros(len(y))
         for rows in calls:
-            new = rows[mine[rows]]
-            filled[new] = np.where(np.isnan(y[new]), x[new] @ weights, y[new])
-            gram = gram + x[new].T @ x[new]
-            weights = weights + np.linalg.solve(gram, x[new].T @ (filled[new] - x[new] @ weights))
+            # The channels' windows of a call come one by one, where each has its own matrix.
+            for new in rows[mine[rows], None] if per_channel else [rows[mine[rows]]]:
+                filled[new] = np.where(np.isnan(y[new]), x[new] @ weights, y[new])
+                error = filled[new] - x[new] @ weights
+                h[new] = 1 / np.maximum(np.sqrt((error**2).mean(axis=1)) / HUBER_DELTA, 1)
+                gram = gram + (x[new].T * h[new]) @ x[new]
+                weights = weights + np.linalg.solve(gram, (x[new].T * h[new]) @ error)
+        weighed = x[mine].T * h[mine]
         at_once = np.linalg.solve(
-            inverse + x[mine].T @ x[mine], inverse @ before + x[mine].T @ filled[mine]
+            inverse + weighed @ x[mine], inverse @ before + weighed @ filled[mine]
         )
         np.testing.assert_allclose(part.weights[k][L - adapted :], at_once, atol=1e-7)
         np.testing.assert_array_equal(part.weights[k][: L - adapted], first[: L - adapted])

@@ -238,14 +238,17 @@ def drift_stream() -> str:
 def dna_reading() -> str:
     """One line per file and provider: reading with encoding, and building an index."""
     values: dict[tuple[str, str], dict[str, float]] = {}
+    units: dict[tuple[str, str], str] = {}
     for row in _record.read("dna_reading"):
-        metrics = values.setdefault((row["case"], row["provider"]), {})
-        metrics[row["metric"].removesuffix(", seconds")] = float(row["value"])
+        key, metric = (row["case"], row["provider"]), row["metric"].removesuffix(", seconds")
+        values.setdefault(key, {})[metric] = float(row["value"])
+        if metric == "read and encode":
+            units[key] = row["unit"]
     lines = ["| file | provider | read and encode | peak RSS, MiB | index, s | 1-kb fetches/s |"]
     lines += ["|---|---|---|---|---|---|"]
     for (case, provider), metrics in values.items():
-        unit = "s" if "1000000" in case else "Mbp/s"
-        read = f"{metrics['read and encode']:.3g} {unit}" if "read and encode" in metrics else ""
+        unit = units.get((case, provider))
+        read = "" if unit is None else f"{metrics['read and encode']:.3g} {unit}"
         memory = metrics.get("peak RSS of reading and encoding")
         index, fetches = metrics.get("index"), metrics.get("random fetches of 1 kb")
         cells = [read, "" if memory is None else f"{memory:.0f}"]

@@ -41,7 +41,7 @@ MOVED = (np.arange(ROWS) - FITTED).clip(0)
 MADE: dict[str, Callable[[int], Array]] = {
     "nothing moves": wandering,
     "level, 6 standard deviations": lambda seed: wandering(seed) + 10 * (MOVED > 0),
-    "trend, 3 % of one a row": lambda seed: wandering(seed) + 0.05 * MOVED,
+    "trend, 3 % of a standard deviation a row": lambda seed: wandering(seed) + 0.05 * MOVED,
     "phase of the season": lambda seed: cycles(seed, phase=2.0),
     "length of the season": lambda seed: cycles(seed, length=19),
 }

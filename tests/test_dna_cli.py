@@ -183,6 +183,8 @@ def test_regions_of_a_genome_are_learned_and_scored(regions, tmp_path):
     assert json.loads(stdout)["scores"]["accuracy"]["value"] == first.score(pieces, kinds)
     bare = error_of("report", tmp_path / "model", genome, "--bed", regions / "bare.bed")
     assert "region 'chr1:0-50' at line 1 has no fourth column that is its label" in bare
+    column = error_of("report", tmp_path / "model", genome, *by_column, "--column", "sequence")
+    assert "`column` is for tables; --bed takes regions of FASTA" in column
 
 
 def test_regions_are_looked_at_before_any_is_predicted(files, regions, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -22,7 +21,7 @@ from titans_core.training_config import TrainingConfig
 from titans_dna.answers import answer_frame
 from titans_dna.batches import Inputs
 from titans_dna.fitting import Recipe, continue_training, fit_model
-from titans_dna.folds import make_folds
+from titans_dna.folds import make_folds, warn_of_few_held_out, warn_of_no_folds
 from titans_dna.homology import homology_groups
 from titans_dna.inputs import (
     Scale,
@@ -350,9 +349,9 @@ class TitansDNAClassifier(
             groups = homology_groups(read)
         folds = make_folds(y, groups, self.n_networks, self.random_state)
         if not folds:
-            _warn_of_no_folds(y, groups)
+            warn_of_no_folds(y, groups)
         else:
-            _warn_of_few_held_out([len(held) for _, held in folds], self.n_networks, y, groups)
+            warn_of_few_held_out([len(held) for _, held in folds], self.n_networks, y, groups)
         recipe = self._recipe(read)
         fitted = fit_model(read, y, self._weights(labels, classes), folds, recipe)
         # Nothing is assigned before all is there: an interrupted fit leaves the last one whole.
@@ -439,41 +438,3 @@ class TitansDNAClassifier(
 
     def _scaled(self, inputs: Inputs) -> Inputs:
         return inputs if self.scale_ is None else self.scale_(inputs)
-
-
-def _warn_of_no_folds(y: NDArray[np.int64], groups: NDArray[np.int64] | None) -> None:
-    rows = np.bincount(y)[np.unique(y)].min()
-    why, cure = f"a class has {rows} row{'s' if rows > 1 else ''}", "give it more"
-    if rows > 1 and groups is not None:
-        why = (
-            f"all relatives are kept together, and the {len(y)} sequences are of "
-            f"{len(np.unique(groups))} group(s)"
-        )
-        cure = "give unrelated ones, or say validation='random' if relatives are no leak to you"
-    warnings.warn(
-        f"nothing can be held out, as {why}: one network alone learns from all sequences, is not "
-        f"stopped early, and probabilities are not calibrated. To have that, {cure}.",
-        UserWarning,
-        stacklevel=4,  # the line that called fit
-    )
-
-
-def _warn_of_few_held_out(
-    held_out: list[int], wanted: int, y: NDArray[np.int64], groups: NDArray[np.int64] | None
-) -> None:
-    if len(held_out) == wanted and sum(held_out) >= len(y) / 10:
-        return
-    why, cure = f"the rarest class has {np.bincount(y)[np.unique(y)].min()} rows", "give it more"
-    if groups is not None:
-        largest = int(np.bincount(groups).max())
-        why = f"relatives are kept together, and the largest group is {largest} sequences"
-        cure = (
-            "if what they share is a primer or a vector, cut it off, or say validation='random'; "
-            "of true relatives, that would be a leak"
-        )
-    warnings.warn(
-        f"{len(held_out)} of {wanted} networks can be trained, with {sum(held_out)} of {len(y)} "
-        f"sequences held out to choose by, as {why}: {cure}.",
-        UserWarning,
-        stacklevel=4,  # the line that called fit
-    )

@@ -55,8 +55,9 @@ ModelFile = Annotated[Path, typer.Argument(metavar="MODEL", help="File that `fit
 Files = Annotated[list[Path], typer.Argument(metavar="SEQUENCES", help=FILES_HELP)]
 File = Annotated[Path, typer.Argument(metavar="SEQUENCES", help=FILES_HELP)]
 Labels = Annotated[str | None, typer.Option(help=LABELS_HELP)]
-BED_HELP = "Regions of SEQUENCES, a genome, labelled by the fourth column."
-Bed = Annotated[Path | None, typer.Option(help=BED_HELP)]
+Bed = Annotated[
+    Path | None, typer.Option(help="Regions of SEQUENCES, a genome, labelled by the fourth column.")
+]
 Column = Annotated[str | None, typer.Option(help="Sequences of a table, if not found.")]
 K = Annotated[int, typer.Option("--k", "-k", min=1, max=31, help="Relatives share so many bases.")]
 SkipRepeats = Annotated[
@@ -94,6 +95,8 @@ def read_labelled(
 ) -> tuple[Sequences, Any]:
     """Sequences and their labels; those of a table may stand in a column called label."""
     if bed is not None:
+        if column is not None:
+            raise ValueError("`column` is for tables; --bed takes regions of FASTA. Leave it out.")
         return _read_regions(source, labels, bed)
     from titans_dna.label_tables import LABEL_COLUMNS
     from titans_dna.labels import read_labels

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -73,3 +75,43 @@ def _never_held_out(
 
 def _has_all(y: NDArray[np.int64], rows: Rows) -> bool:
     return len(np.unique(y[rows])) == len(np.unique(y))
+
+
+def warn_of_no_folds(y: NDArray[np.int64], groups: NDArray[np.int64] | None) -> None:
+    """Say that nothing is held out, and what that costs."""
+    rows = np.bincount(y)[np.unique(y)].min()
+    why, cure = f"a class has {rows} row{'s' if rows > 1 else ''}", "give it more"
+    if rows > 1 and groups is not None:
+        why = (
+            f"all relatives are kept together, and the {len(y)} sequences are of "
+            f"{len(np.unique(groups))} group(s)"
+        )
+        cure = "give unrelated ones, or say validation='random' if relatives are no leak to you"
+    warnings.warn(
+        f"nothing can be held out, as {why}: one network alone learns from all sequences, is not "
+        f"stopped early, and probabilities are not calibrated. To have that, {cure}.",
+        UserWarning,
+        stacklevel=4,  # the line that called fit
+    )
+
+
+def warn_of_few_held_out(
+    held_out: list[int], wanted: int, y: NDArray[np.int64], groups: NDArray[np.int64] | None
+) -> None:
+    """Say so where fewer networks than wanted are trained, or few rows chosen by."""
+    if len(held_out) == wanted and sum(held_out) >= len(y) / 10:
+        return
+    why, cure = f"the rarest class has {np.bincount(y)[np.unique(y)].min()} rows", "give it more"
+    if groups is not None:
+        largest = int(np.bincount(groups).max())
+        why = f"relatives are kept together, and the largest group is {largest} sequences"
+        cure = (
+            "if what they share is a primer or a vector, cut it off, or say validation='random'; "
+            "of true relatives, that would be a leak"
+        )
+    warnings.warn(
+        f"{len(held_out)} of {wanted} networks can be trained, with {sum(held_out)} of {len(y)} "
+        f"sequences held out to choose by, as {why}: {cure}.",
+        UserWarning,
+        stacklevel=4,  # the line that called fit
+    )

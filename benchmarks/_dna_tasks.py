@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from titans_core.registry import RegisteredFile, locate
 from titans_dna import homology_groups, iter_fasta, leak_report, load_dataset, read_sequences
 
 Rows = NDArray[np.int64]
@@ -127,6 +128,53 @@ def _leave_one_out(name: str) -> Task:
     )
 
 
+def _reads_of_viruses(name: str) -> Task:
+    """Which of a hundred phages a read of 100 bases, one in a hundred wrong, comes from."""
+    from Bio import SeqIO
+
+    path = locate(MICROVIRUSES, dataset=name, source="github.com/gbouras13/pharokka")
+    genomes = [str(record.seq).upper() for record in SeqIO.parse(path, "genbank")]
+    return _drawn(name, genomes, length=100, learn=100, test=20, wrong=0.01)
+
+
+def _lineages(name: str) -> Task:
+    """Which of nine lineages, 45 bases apart from one virus, 1000 bases come from: made up."""
+    path = locate(CORONAVIRUS, dataset=name, source="github.com/nextstrain/ncov")
+    [record] = iter_fasta(path)
+    rng, genomes = np.random.default_rng(0), []
+    for _ in range(9):
+        bases = np.array(list(record.sequence.upper()))
+        bases[rng.choice(len(bases), 45, replace=False)] = rng.choice(list("ACGT"), 45)
+        genomes.append("".join(bases))
+    return _drawn(name, genomes, length=1000, learn=300, test=100, wrong=0.0004)
+
+
+def _drawn(
+    name: str, genomes: list[str], *, length: int, learn: int, test: int, wrong: float
+) -> Task:
+    """Reads from anywhere in each genome, to learn from and to test on."""
+    rng = np.random.default_rng(1)
+    sequences, of_genome = [], np.repeat(np.arange(len(genomes)), learn + test)
+    for number in of_genome:
+        first = rng.integers(0, len(genomes[number]) - length)
+        read = np.array(list(genomes[number][first : first + length]))
+        changed = rng.random(length) < wrong
+        read[changed] = rng.choice(list("ACGT"), changed.sum())
+        sequences.append("".join(read))
+    tested = np.arange(len(of_genome)) % (learn + test) >= learn
+    split = np.flatnonzero(~tested), np.flatnonzero(tested)
+    return Task(name, sequences, of_genome, lambda _: iter([split]))
+
+
+MICROVIRUSES = RegisteredFile(
+    path="dna/genomes/hundred_microviruses.gbk",
+    sha256="c0f7f046bd78dcfc9802b801ef75ad6c6bfafabdbf590919c3df79ff6edef8eb",
+)
+CORONAVIRUS = RegisteredFile(
+    path="dna/genomes/SARS-CoV-2_MN908947_nextstrain.fasta",
+    sha256="12da58d108af2594c79312fec7263750cfd868e357e845d8e3e0b93cee6d4e77",
+)
+
 TASKS: dict[str, Callable[[str], Task]] = {
     "gue-prom-core-tata": _official,
     "gue-tf-4": _official,
@@ -137,4 +185,6 @@ TASKS: dict[str, Callable[[str], Task]] = {
     "species-5": _official_with_copies,
     "nontata-promoters": _cross_validated("nontata-promoters", 5, "30-mers"),
     "nontata-promoters, leaky folds": _cross_validated("nontata-promoters", 5, "none"),
+    "microvirus-reads": _reads_of_viruses,
+    "made-up-lineages": _lineages,
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,33 @@ def whole_batches(dataset: str, windows: int) -> tuple[str, int]:
     """What rows call these windows, and how many they are: the first of all."""
     kept = windows // BATCHES[dataset] * BATCHES[dataset]
     return f", whole batches of {BATCHES[dataset]}", kept
+
+
+class Errors(NamedTuple):
+    """Sums over the steps and channels of each window, and the CPU seconds of forecasting."""
+
+    squares: np.ndarray
+    absolutes: np.ndarray
+    known: np.ndarray
+    seconds: float
+
+
+def errors_of(blocks: Iterator[np.ndarray], actual: np.ndarray, scale: np.ndarray) -> Errors:
+    """Errors, in units of ``scale``, of forecasts that come some windows at a time.
+
+    Those of a thousand channels would fill the memory as a whole.
+    """
+    squares, absolutes, known = np.zeros((3, len(actual)))
+    done, seconds, begun = 0, 0.0, time.process_time()
+    for forecasts in blocks:
+        seconds += time.process_time() - begun
+        some = slice(done, done + len(forecasts))
+        error = (forecasts - actual[some]) / scale
+        squares[some] = np.nansum(np.square(error), axis=(1, 2))
+        absolutes[some] = np.nansum(np.abs(error), axis=(1, 2))
+        known[some] = np.isfinite(error).sum(axis=(1, 2))
+        done, begun = some.stop, time.process_time()
+    return Errors(squares, absolutes, known, seconds)
 
 
 def fit(

@@ -30,10 +30,12 @@ from titans_core import AttentionConfig, BackboneConfig
 from titans_core.training_config import TrainingConfig
 from titans_dna import TitansDNAClassifier, read_sequences
 from titans_dna.blend import Blend
+from titans_dna.kmer_counting import first_columns, kmer_counts
 from titans_dna.settings import DEFAULT_BACKBONE
 
 FULL, FLOOR = "titans", "k-mer LR"
 NETWORKS, LINEAR = "its networks alone", "its linear parts alone"
+WORDLESS, BAYES = "titans, no long words", "8-mer naive Bayes"
 ABLATED = ("gue-prom-core-tata", "ienhancer-2l-layer1", "species-5")
 BACKBONES: dict[str, BackboneConfig] = {
     "network": DEFAULT_BACKBONE,
@@ -92,6 +94,10 @@ def perform(job: Job) -> list[dict[str, Any]]:
         seconds, reading = seconds + between - begun, reading + time.process_time() - between
         known = np.searchsorted(classes, classifier.classes_)
         by_part = parts(job, classifier, sequences.take(test), np.searchsorted(known, y[learn]))
+        if job.provider == FULL and classifier.model_.kinship is not None:
+            model = replace(classifier.model_, kinship=None)
+            by_part[WORDLESS] = np.exp(model.log_probabilities(sequences.take(test)))
+            by_part[BAYES] = naive_bayes(sequences.take(learn), y[learn], sequences.take(test))
         for provider, p in {job.provider: answer, **by_part}.items():
             wide = np.zeros((len(test), len(classes)))
             wide[:, known] = p
@@ -126,6 +132,15 @@ def parts(job: Job, classifier: Any, sequences: Any, y: np.ndarray) -> dict[str,
         blend = Blend.fit(held, y[classifier.held_out_], np.ones(held.shape[1]))
         found[provider] = np.exp(blend(said[experts]))
     return found
+
+
+def naive_bayes(learn: Any, y: np.ndarray, test: Any) -> np.ndarray:
+    """How reads are told since the RDP classifier (Wang et al., 2007): by words of eight bases."""
+    from sklearn.naive_bayes import BernoulliNB
+
+    first = first_columns(8)[7]
+    model = BernoulliNB(alpha=0.5).fit(kmer_counts(learn, 8)[:, first:], y)
+    return model.predict_proba(kmer_counts(test, 8)[:, first:])
 
 
 def score(y: np.ndarray, p: np.ndarray) -> dict[str, float]:

@@ -22,6 +22,7 @@ import hashlib
 import resource
 import statistics
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from multiprocessing import get_context
@@ -39,7 +40,7 @@ import titans_core
 import titans_ts
 from titans_core import AttentionConfig
 from titans_ts import dataset_info, list_datasets, load_dataset
-from titans_ts.evaluation import actual_windows, naive_forecasts, rolling_forecasts
+from titans_ts.evaluation import actual_windows, iter_forecasts, naive_forecasts
 from titans_ts.floors import detect_season
 from titans_ts.settings import DEFAULT_BACKBONE
 
@@ -115,23 +116,22 @@ def perform(job: Job) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     y, (train_end, validation_end, test_end), season = load(job.dataset, job.split)
     y = y[:test_end]
-    level, scale = np.nanmean(y[:train_end], axis=0), np.nanstd(y[:train_end], axis=0)
+    scale = np.nanstd(y[:train_end], axis=0)
     if job.quick:  # the first fifth of the test part, and a short training
         y = y[: validation_end + job.horizon + (test_end - validation_end) // 5]
-    actual = (actual_windows(y, validation_end, job.horizon) - level) / scale
+    actual = actual_windows(y, validation_end, job.horizon)
     rows: list[dict[str, Any]] = []
 
-    def score(provider: str, forecasts: np.ndarray, **costs: tuple[float, str]) -> None:
-        whole = (forecasts - level) / scale - actual
-        scored = {job.case: whole}
+    def score(provider: str, errors: _protocol.Errors, **costs: tuple[float, str]) -> None:
+        scored = {job.case: len(actual)}
         if job.dataset in _protocol.BATCHES:
-            windows, kept = _protocol.whole_batches(job.dataset, len(whole))
-            scored[job.case_of(windows)] = whole[:kept]
-        for case, error in scored.items():
+            windows, kept = _protocol.whole_batches(job.dataset, len(actual))
+            scored[job.case_of(windows)] = kept
+        for case, kept in scored.items():
             measured = {
-                "MSE": (np.nanmean(np.square(error)), "z-score^2"),
-                "MAE": (np.nanmean(np.abs(error)), "z-score"),
-                "windows": (len(error), "1"),
+                "MSE": (errors.squares[:kept].sum() / errors.known[:kept].sum(), "z-score^2"),
+                "MAE": (errors.absolutes[:kept].sum() / errors.known[:kept].sum(), "z-score"),
+                "windows": (kept, "1"),
             }
             if case == job.case:
                 measured |= {name.replace("_", " "): cost for name, cost in costs.items()}
@@ -142,9 +142,11 @@ def perform(job: Job) -> list[dict[str, Any]]:
                 )  # fmt: skip
 
     if job.provider == "ridge":
-        score("naive", naive_forecasts(y, validation_end, job.horizon))
-        season = season or detect_season(y[:train_end])
-        score("seasonal naive", naive_forecasts(y, validation_end, job.horizon, season))
+        for name, length in [("naive", 1), ("seasonal naive", season)]:
+            repeated = repeats(
+                y, validation_end, job.horizon, length or detect_season([y[:train_end]])
+            )
+            score(name, _protocol.errors_of(repeated, actual, scale))
     forecaster, fit = _protocol.fit(
         y,
         train_end,
@@ -155,22 +157,22 @@ def perform(job: Job) -> list[dict[str, Any]]:
         quick=job.quick,
         **FORECASTERS[job.provider],
     )
-    fit_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    fit_peak = peak()
     window = y[validation_end - forecaster.context_length_ : validation_end]
     took = []
     for _ in range(20):
         begun = time.perf_counter()
         forecaster.predict(context=window)
         took.append(time.perf_counter() - begun)
-    begun = time.process_time()
-    forecasts = rolling_forecasts(forecaster, y, validation_end, learn=None)
+    forecasts = iter_forecasts(forecaster, y, validation_end, learn=None)
+    errors = _protocol.errors_of(forecasts, actual, scale)
     score(
         job.provider,
-        forecasts,
+        errors,
         fit=(fit, "CPU s"),
         fit_peak=(fit_peak, "MiB"),
-        predict=(time.process_time() - begun, "CPU s"),
-        predict_peak=(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MiB"),
+        predict=(errors.seconds, "CPU s"),
+        predict_peak=(peak(), "MiB"),
         one_window=(1000 * statistics.median(took), "ms"),
         look_back=(forecaster.context_length_, "1"),
         gate=(float(forecaster.model_.residual.fresh.gate.mean()), "1"),
@@ -182,10 +184,22 @@ def perform(job: Job) -> list[dict[str, Any]]:
     for provider in job.scored[1:]:
         if residual.uses_memory:  # else the stream forecasts as its last window does
             forecaster.restore(start)
-            how = "memory" if provider == WITH_MEMORY else False
-            forecasts = rolling_forecasts(forecaster, y, validation_end, learn=how)
-        score(provider, forecasts, memory_gate=(gate, "1"))
+            how: Any = "memory" if provider == WITH_MEMORY else False
+            forecasts = iter_forecasts(forecaster, y, validation_end, learn=how)
+            errors = _protocol.errors_of(forecasts, actual, scale)
+        score(provider, errors, memory_gate=(gate, "1"))
     return rows
+
+
+def repeats(y: np.ndarray, first: int, horizon: int, season: int) -> Iterator[np.ndarray]:
+    """The last season before each origin again, some origins at a time."""
+    for start in range(first, len(y) - horizon + 1, 128):
+        yield naive_forecasts(y[: start + 127 + horizon], start, horizon, season)
+
+
+def peak() -> float:
+    """MiB that this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def code() -> str:

@@ -22,7 +22,6 @@ from titans_dna.answers import answer_frame
 from titans_dna.batches import Inputs
 from titans_dna.fitting import Recipe, continue_training, fit_model
 from titans_dna.folds import make_folds, warn_of_few_held_out, warn_of_no_folds
-from titans_dna.homology import homology_groups
 from titans_dna.inputs import (
     Scale,
     column_of,
@@ -33,6 +32,7 @@ from titans_dna.inputs import (
 )
 from titans_dna.model import Model
 from titans_dna.network import HEADS
+from titans_dna.relatives import check_groups, find_relatives, warn_of_relatives
 from titans_dna.sequences import Sequences, is_dna_input, iter_sequences
 from titans_dna.settings import (
     BATCH_SIZE,
@@ -159,7 +159,7 @@ class TitansDNAClassifier(
         tags.input_tags.string = True
         return tags
 
-    def fit(self, X: Any, y: Any = None) -> TitansDNAClassifier:
+    def fit(self, X: Any, y: Any = None, groups: Any = None) -> TitansDNAClassifier:
         """Learn to tell classes.
 
         Parameters
@@ -170,6 +170,9 @@ class TitansDNAClassifier(
         y : labels of shape (n,)
             Whatever `read_labels` takes: an array, a column of X, a table by id, ``"re:..."`` for
             headers, ``"file"`` or ``"folder"``.
+        groups : array-like of shape (n,), optional
+            What is held out to choose by is held out by whole groups, such as chromosomes, samples
+            or patients, in place of ``validation``.
 
         Returns
         -------
@@ -178,12 +181,12 @@ class TitansDNAClassifier(
         Raises
         ------
         ValueError, TypeError
-            A parameter, X or y is not as described, or there is but one class.
+            A parameter, X, y or groups is not as described, or there is but one class.
         """
         parameters.check_params(self, self._parameter_constraints)
         with unchanged_by_errors(self):
             inputs, labels = read_training(self, X, y, reset=True)
-            return self._fit(inputs, labels, np.unique(labels))
+            return self._fit(inputs, labels, np.unique(labels), check_groups(groups, len(labels)))
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> TitansDNAClassifier:
         """Go on learning from new sequences.
@@ -331,7 +334,11 @@ class TitansDNAClassifier(
         return classifier
 
     def _fit(
-        self, inputs: Inputs, labels: NDArray[Any], classes: NDArray[Any]
+        self,
+        inputs: Inputs,
+        labels: NDArray[Any],
+        classes: NDArray[Any],
+        groups: NDArray[np.int64] | None = None,
     ) -> TitansDNAClassifier:
         present = np.unique(labels).tolist()
         if len(present) < 2:
@@ -344,16 +351,18 @@ class TitansDNAClassifier(
             scale = Scale.fit(inputs)
             read = scale(inputs)
         y = np.searchsorted(classes, labels).astype(np.int64)
-        groups = None
-        if self.validation == "homology" and isinstance(read, Sequences):
-            groups = homology_groups(read)
+        found = find_relatives(read, y) if isinstance(read, Sequences) else None
+        if groups is None and found is not None and self.validation == "homology":
+            warn_of_relatives(found)
+            groups = found.groups
         folds = make_folds(y, groups, self.n_networks, self.random_state)
         if not folds:
             warn_of_no_folds(y, groups)
         else:
             warn_of_few_held_out([len(held) for _, held in folds], self.n_networks, y, groups)
         recipe = self._recipe(read)
-        fitted = fit_model(read, y, self._weights(labels, classes), folds, recipe)
+        related = None if found is None else found.related
+        fitted = fit_model(read, y, self._weights(labels, classes), folds, recipe, related)
         # Nothing is assigned before all is there: an interrupted fit leaves the last one whole.
         self.classes_, self.signal_, self.length_ = classes, scale is not None, recipe.length
         self.model_, self.strands_, self.scale_ = fitted.model, fitted.strands, scale

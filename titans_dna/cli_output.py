@@ -76,7 +76,7 @@ def facts_of_model(classifier: TitansDNAClassifier) -> dict[str, Any]:
     else:
         reads = "DNA of any length"
     shares = zip(model.experts, model.blend.weights.tolist(), strict=True)
-    return {
+    facts = {
         "classes": classifier.classes_.tolist(),
         "reads": reads,
         "strands": classifier.strands_,
@@ -88,6 +88,11 @@ def facts_of_model(classifier: TitansDNAClassifier) -> dict[str, Any]:
         "parameters": parameters,
         "version": __version__,
     }
+    if model.kinship is not None:
+        names = "all experts", model.kinship.words.name
+        weights = model.kinship.blend.weights.tolist()
+        facts["relatives"] = dict(zip(names, weights, strict=True))
+    return facts
 
 
 def class_counts(labels: Any) -> dict[str, int]:
@@ -114,7 +119,7 @@ def in_words(facts: dict[str, Any]) -> dict[str, Any]:
     for name, value in facts.items():
         if name in ("problems", "warnings"):
             value = "\n".join(value) or None
-        elif name == "experts":
+        elif name in ("experts", "relatives"):
             value = {expert: f"{weight:.2f}" for expert, weight in value.items()}
         elif name == "length" and value is not None:
             value = " / ".join(str(value[key]) for key in ("min", "median", "max"))

@@ -118,7 +118,9 @@ def gradient_times_input(
 
     It explains the networks' part of the decision only: k-mers and kernels have no gradient. Of
     two classes the log-odds are a sum over networks and other experts, each with its weight of the
-    blend (``classifier.model_.blend``), and this is the networks' summand, in its units.
+    blend (``classifier.model_.blend``), and this is the networks' summand, in its units; of
+    relatives of the training sequences, before their long words are heard
+    (``classifier.model_.kinship``).
     `in_silico_mutagenesis` explains the whole classifier.
 
     Parameters

@@ -19,10 +19,12 @@ from titans_core.training import TrainingConfig, TrainingHistory
 from titans_dna.batches import Inputs, Rows, take_rows
 from titans_dna.blend import Blend
 from titans_dna.inference import probabilities
+from titans_dna.kinship import fit_kinship
 from titans_dna.linear import LinearPart, alike_part, linear_parts
 from titans_dna.members import build_network, train_member
 from titans_dna.model import Model
 from titans_dna.network import NetworkConfig, SequenceNetwork
+from titans_dna.sequences import Sequences
 
 Array = NDArray[np.float64]
 
@@ -98,6 +100,7 @@ def fit_model(
     class_weights: Array,
     folds: Series[Fold],
     recipe: Recipe,
+    related: NDArray[np.bool_] | None = None,
 ) -> Fitted:
     """Learn networks, linear parts and their blend.
 
@@ -111,6 +114,8 @@ def fit_model(
         One network each. None: a single network learns from all rows, nothing is chosen, and
         every expert gets the same weight.
     recipe : Recipe
+    related : ndarray of bool, shape (n,), optional
+        Rows that have relatives among the others.
     """
     rows = np.arange(len(y))
     strands = recipe.strands
@@ -148,7 +153,12 @@ def fit_model(
     held_out = np.concatenate([held for _, held in folds])
     said = np.stack([np.concatenate(expert) for expert in experts])
     blend = Blend.fit(said, y[held_out], class_weights[y[held_out]])
-    return Fitted(replace(model, blend=blend), strands, histories, held_out, said)
+    model = replace(model, blend=blend)
+    if related is not None and recipe.linear and isinstance(inputs, Sequences):
+        blended = np.exp(blend(said))
+        kinship = fit_kinship(inputs, y, class_weights, related, held_out, blended)
+        model = replace(model, kinship=kinship)
+    return Fitted(model, strands, histories, held_out, said)
 
 
 def _choose_strands(

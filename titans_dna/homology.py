@@ -22,7 +22,16 @@ from titans_dna.kmer_counting import is_int
 from titans_dna.label_values import check_labels
 from titans_dna.sequences import Sequences, read_sequences
 
-__all__ = ["check_k", "digests", "homology_groups", "homology_split", "kmer_passes", "rows_of"]
+__all__ = [
+    "check_k",
+    "digests",
+    "equal_either_strand",
+    "group_by_kmers",
+    "homology_groups",
+    "homology_split",
+    "kmer_passes",
+    "rows_of",
+]
 
 Indices = NDArray[np.int64]
 
@@ -61,24 +70,52 @@ def homology_groups(
     >>> homology_groups(["ACGTTGCA", "GGACGTTG", "CAACGTAA", "TTTTTTTT"], k=5)
     array([0, 0, 0, 1])
     """
+    check_k(k)
+    return group_by_kmers(read_sequences(X, column=column), k, skip_repeats)[0]
+
+
+def group_by_kmers(
+    sequences: Sequences, k: int, skip_repeats: bool = False, most: float = 1.0
+) -> tuple[Indices, float]:
+    """`homology_groups`, without the k-mers that more than a share ``most`` of the sequences have.
+
+    Returns
+    -------
+    groups : ndarray of int64, shape (n,)
+    left_out : float
+        Share of the k-mers that were left out for being that common.
+    """
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    check_k(k)
-    sequences = read_sequences(X, column=column)
-    n = len(sequences)
-    labels = _equal_either_strand(sequences)
+    n, seen, common = len(sequences), 0, 0
+    labels = equal_either_strand(sequences)
     for ((codes, positions),) in kmer_passes([sequences], k, skip_repeats):
-        rows = labels[rows_of(sequences, positions)]
-        order = np.argsort(codes)
+        rows = rows_of(sequences, positions)
+        order = np.argsort(codes, kind="stable")  # rows keep rising among equal codes
         codes, rows = codes[order], rows[order]
+        seen += len(codes)
+        if most < 1:
+            kept = _counts_of_rows(codes, rows) <= most * n
+            codes, rows, common = codes[kept], rows[kept], common + int((~kept).sum())
+        rows = labels[rows]
         edge = (codes[1:] == codes[:-1]) & (rows[1:] != rows[:-1])
         graph = coo_matrix(
             (np.ones(edge.sum(), dtype=bool), (rows[:-1][edge], rows[1:][edge])), (n, n)
         )
         labels = connected_components(graph, directed=False)[1].astype(np.int64)[labels]
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
+    return np.argsort(np.argsort(first))[inverse], common / max(seen, 1)
+
+
+def _counts_of_rows(codes: Codes, rows: Indices) -> Indices:
+    """How many rows have each code; codes are sorted, and rows among equal codes."""
+    first = np.ones(len(codes), dtype=bool)
+    first[1:] = codes[1:] != codes[:-1]
+    new_row = first.copy()
+    new_row[1:] |= rows[1:] != rows[:-1]
+    number = np.cumsum(first) - 1
+    return np.bincount(number, new_row)[number].astype(np.int64)
 
 
 def homology_split(
@@ -261,7 +298,7 @@ def digests(sequences: Sequences, *, reverse: bool = False) -> list[bytes]:
     return found[::-1] if reverse else found
 
 
-def _equal_either_strand(sequences: Sequences) -> Indices:
+def equal_either_strand(sequences: Sequences) -> Indices:
     """The first sequence that is equal to each, on either strand."""
     seen: dict[bytes, int] = {}
     both = zip(digests(sequences), digests(sequences, reverse=True), strict=True)

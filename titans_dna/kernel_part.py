@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from titans_dna.batches import Rows, take_rows
+from titans_dna.sharpness import choose_sharpness, softmax
 from titans_dna.similarity import Similarity, similarity_from_dict
 
 Array = NDArray[np.float64]
@@ -25,7 +26,6 @@ Fold = tuple[Rows, Rows]
 _MOST_LANDMARKS = 5000
 _MOST_CELLS = 10**8  # of the matrix of rows and landmarks
 _PENALTIES = (0.1, 1.0, 10.0)
-_SHARPNESS = np.geomspace(0.5, 64, 29)
 _BLOCK_ROWS = 128  # compared at a time
 
 
@@ -63,12 +63,13 @@ class KernelPart:
         self.coefficients, self.mean = solver.solve(None, penalty)
         if folds:
             held_out = np.concatenate([held for _, held in folds])
-            self._sharpen(np.concatenate(scores), y[held_out], class_weights[y[held_out]])
-        return [self._softmax(s) for s in scores]
+            weights = class_weights[y[held_out]]
+            self.sharpness = choose_sharpness(np.concatenate(scores), y[held_out], weights)
+        return [softmax(s, self.sharpness) for s in scores]
 
     def probabilities(self, inputs: Any) -> Array:
         """Class probabilities ``(n, K)``."""
-        return self._softmax(self._compare(inputs) @ self.coefficients + self.mean)
+        return softmax(self._compare(inputs) @ self.coefficients + self.mean, self.sharpness)
 
     def _compare(self, inputs: Any) -> NDArray[np.float32]:
         blocks = []
@@ -78,19 +79,6 @@ class KernelPart:
             s /= np.float32(len(self.similarities))
             blocks.append(s if self.gamma is None else np.exp(np.float32(self.gamma) * (s - 1)))
         return np.concatenate(blocks)
-
-    def _sharpen(self, scores: Array, y: NDArray[np.int64], weights: Array) -> None:
-        def loss(sharpness: float) -> float:
-            self.sharpness = sharpness
-            p = self._softmax(scores)[np.arange(len(y)), y]
-            return float(-(weights * np.log(p.clip(1e-12))).sum())
-
-        self.sharpness = min(_SHARPNESS.tolist(), key=loss)
-
-    def _softmax(self, scores: Array) -> Array:
-        z = self.sharpness * scores
-        p: Array = np.exp(z - np.logaddexp.reduce(z, axis=1, keepdims=True))
-        return p
 
     def to_dict(self) -> dict[str, Any]:
         """All that it has learned, as `save_tree` takes it."""

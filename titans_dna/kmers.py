@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from titans_core.parameters import check_params, describe, get_params, set_params
-from titans_dna.homology import homology_groups
 from titans_dna.kmer_counting import first_columns, is_int, kmer_counts, kmer_names, reverse_columns
 from titans_dna.label_values import check_labels
+from titans_dna.relatives import find_relatives
 from titans_dna.sequences import Sequences, read_sequences
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class KmerBaseline:
     A sequence becomes, for each k, the square roots of the shares of its k-mers: vectors of
     length one. With the defaults, the largest k, the penalty and whether the strand counts are
     chosen by 3-fold cross-validation (log loss) on up to 4,000 training sequences and half a
-    million bases, relatives kept together as in `titans_dna.homology.homology_groups`.
+    million bases, relatives kept together as in `titans_dna.relatives`.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def _folds(
     """Folds that keep relatives together and have every class in training; None without any."""
     from sklearn.model_selection import StratifiedGroupKFold
 
-    groups = homology_groups(sequences)
+    groups = find_relatives(sequences, label).groups
     unrelated = np.unique(np.stack([label, groups]), axis=1)[0]
     if np.bincount(unrelated, minlength=n_classes).min() < _FOLDS:
         return None

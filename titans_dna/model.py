@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from titans_dna.batches import Inputs
 from titans_dna.blend import Blend
 from titans_dna.inference import embeddings, probabilities
+from titans_dna.kinship import Kinship
 from titans_dna.linear import LinearPart
 from titans_dna.network import SequenceNetwork
 from titans_dna.sequence_files import cut
@@ -41,6 +42,8 @@ class Model:
         if it is among the experts.
     known : ndarray of bool, shape (K,)
         Classes that the linear parts have learned; of others they say what the networks do.
+    kinship : Kinship, optional
+        What is known of relatives of the training sequences, beside what the experts say.
     """
 
     networks: tuple[SequenceNetwork, ...]
@@ -49,6 +52,7 @@ class Model:
     both_strands: bool
     floor: LinearPart
     known: NDArray[np.bool_]
+    kinship: Kinship | None = None
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -60,7 +64,10 @@ class Model:
         """Logarithms of the class probabilities, ``(n, K)``: who has no say is not asked."""
         weights = self.blend.weights
         heard = weights > 0
-        return Blend(weights[heard])(self._answers(inputs, heard))
+        said = Blend(weights[heard])(self._answers(inputs, heard))
+        if self.kinship is not None and isinstance(inputs, Sequences):
+            self._recognise(self.kinship, inputs, said)
+        return said
 
     def by_expert(self, inputs: Inputs) -> Array:
         """Class probabilities of each expert, ``(E, n, K)``."""
@@ -99,10 +106,22 @@ class Model:
             blocks.append(np.stack(answers + linear))
         return np.concatenate(blocks, axis=1)
 
-    def _defer(self, said: Array, by_networks: Array) -> Array:
-        """What a linear part says ``(n, K)``, with the networks' shares of classes new to it."""
-        new = np.where(self.known, 0, by_networks).sum(axis=1, keepdims=True)
-        return np.where(self.known, said * (1 - new), by_networks)
+    def _recognise(self, kinship: Kinship, sequences: Sequences, said: Array) -> None:
+        """Let long words change what is said ``(n, K)`` of relatives of the training sequences."""
+        first = 0
+        for block in cut(sequences, _BLOCK_BASES):
+            known = np.flatnonzero(kinship.knows(block))
+            if len(known):
+                before = np.exp(said[first + known])
+                by_words = kinship.words.probabilities(block.take(known))
+                both = np.stack([before, self._defer(by_words, before)])
+                said[first + known] = kinship.blend(both)
+            first += len(block)
+
+    def _defer(self, said: Array, by_others: Array) -> Array:
+        """What a linear part says ``(n, K)``, with others' shares of classes new to it."""
+        new = np.where(self.known, 0, by_others).sum(axis=1, keepdims=True)
+        return np.where(self.known, said * (1 - new), by_others)
 
 
 def _blocks(inputs: Inputs) -> Iterable[Inputs]:

@@ -14,6 +14,7 @@ from titans_core.persistence import check_layout, load_tree, save_tree
 from titans_core.training_config import TrainingConfig, TrainingHistory
 from titans_dna.blend import Blend
 from titans_dna.inputs import Scale
+from titans_dna.kinship import Kinship
 from titans_dna.linear import part_from_dict
 from titans_dna.model import Model
 from titans_dna.network import NetworkConfig, SequenceNetwork
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from titans_dna.classifier import TitansDNAClassifier
 
 KIND = "TitansDNAClassifier"
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 
 
 def save_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str]) -> None:
@@ -57,6 +58,7 @@ def save_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
         "precision": model.blend.precision,
         "known": model.known,
         "both_strands": model.both_strands,
+        "kinship": None if model.kinship is None else model.kinship.to_dict(),
     }
     save_tree(path, tree, kind=KIND)
 
@@ -98,7 +100,8 @@ def load_classifier(classifier: TitansDNAClassifier, path: str | os.PathLike[str
     linear = tuple(part_from_dict(part) for part in tree["linear"])
     floor = linear[0] if tree["floor"] is None else part_from_dict(tree["floor"])
     blend, both = Blend(tree["weights"], tree["precision"]), tree["both_strands"]
-    classifier.model_ = Model(tuple(networks), linear, blend, both, floor, tree["known"])
+    kinship = None if tree["kinship"] is None else Kinship.from_dict(tree["kinship"])
+    classifier.model_ = Model(tuple(networks), linear, blend, both, floor, tree["known"], kinship)
 
 
 def _plain(label: Any) -> Any:

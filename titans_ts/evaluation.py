@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -52,32 +52,43 @@ def rolling_forecasts(
     ValueError
         A level lies outside the fitted ones, or the forecaster needs future covariates.
     """
+    return np.concatenate(list(iter_forecasts(forecaster, y, first, learn=learn, levels=levels)))
+
+
+def iter_forecasts(
+    forecaster: TitansForecaster,
+    y: Array,
+    first: int,
+    *,
+    learn: bool | Literal["memory"] | None,
+    levels: Sequence[float] | None = None,
+) -> Iterator[Array]:
+    """`rolling_forecasts`, some origins at a time, for what is too large as a whole."""
     origins = range(first, len(y) - forecaster.prediction_length + 1)
     if learn is None:
-        return _from_windows(forecaster, y, origins, levels)
-    forecasts, asked = [], []
+        yield from _from_windows(forecaster, y, origins, levels)
+        return
+    asked: list[Asked] = []
     for origin in origins:
         if origin > first:
             forecaster.update(y[origin - 1 : origin], learn=learn)
         asked += ask_streams(forecaster._standing, forecaster.model_)
         # What only memories have learned is in the streams: they can be asked together, later.
         if fits_on(learn) or len(asked) == _WINDOWS_AT_ONCE or origin == origins[-1]:
-            forecasts.append(_wanted(forecaster, asked, levels))
+            yield _wanted(forecaster, asked, levels)
             asked = []
-    return np.concatenate(forecasts)
 
 
 def _from_windows(
     forecaster: TitansForecaster, y: Array, origins: range, levels: Sequence[float] | None
-) -> Array:
+) -> Iterator[Array]:
     """What ``predict(context=...)`` answers window by window, many at a time."""
-    length, found = forecaster.context_length_, []
+    length = forecaster.context_length_
     for start in range(origins.start, origins.stop, _WINDOWS_AT_ONCE):
         some = range(start, min(start + _WINDOWS_AT_ONCE, origins.stop))
         windows = [y[o - length : o] for o in some]
         asked = ask_windows(forecaster._standing, forecaster.model_, windows)
-        found.append(_wanted(forecaster, asked, levels))
-    return np.concatenate(found)
+        yield _wanted(forecaster, asked, levels)
 
 
 def _wanted(

@@ -196,6 +196,32 @@ def test_regions_are_looked_at_before_any_is_predicted(files, regions, tmp_path)
     assert "error: there is no file" in missing
 
 
+@pytest.mark.filterwarnings("default")
+def test_windows_along_a_genome_are_predicted_with_their_places(files, model, tmp_path):
+    genome, letters = tmp_path / "genome.fa", draw(random.Random(3), 0.5, 130)
+    genome.write_text(fasta([("chr1", letters), ("short", letters[:49]), ("chr2", letters[:50])]))
+    scan = ("predict", files / "model", genome, "--window", "50", "--step", "30")
+    stdout, stderr = run(*scan)
+    rows = list(csv.DictReader(io.StringIO(stdout)))
+    places = [("chr1", 0), ("chr1", 30), ("chr1", 60), ("chr1", 80), ("chr2", 0)]
+    assert [(row["chrom"], int(row["start"])) for row in rows] == places
+    assert all(int(row["end"]) - int(row["start"]) == 50 for row in rows)
+    expected = model.predict([letters[start : start + 50] for _, start in places]).tolist()
+    assert [row["prediction"] for row in rows] == expected
+    assert stderr.startswith("titans-dna: warning: ")
+    assert "records shorter than the 50 bases that the model reads are left out: 1" in stderr
+
+
+def test_windows_that_make_no_sense_are_refused(files):
+    scan = ("predict", files / "model", files / "genome.fa")
+    assert "reads DNA of 50 bases" in error_of(*scan, "--window", "60")
+    both = error_of(*scan, "--window", "50", "--bed", files / "regions.bed")
+    assert "give one of them" in both
+    assert "give --window, too" in error_of(*scan, "--step", "50")
+    _, stderr = run("predict", files / "model", "-", "--window", "50", code=2)
+    assert "needs a genome in one file" in " ".join(stderr.split())
+
+
 def test_regions_of_a_genome_are_predicted_with_their_places(files, model):
     bed = ["--bed", files / "regions.bed"]
     stdout, _ = run("predict", files / "model", files / "genome.fa", *bed)

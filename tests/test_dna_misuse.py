@@ -219,7 +219,7 @@ def test_files_that_are_no_classifiers_are_named(
     ragged.save(path)
     tree = load_tree(path, kind="TitansDNAClassifier")
     save_tree(path, {**tree, "layout_version": 99}, kind="TitansDNAClassifier")
-    with pytest.raises(ModelFileError, match=r"saved in layout 99; this version.*reads 2"):
+    with pytest.raises(ModelFileError, match=r"saved in layout 99; this version.*reads 3"):
         TitansDNAClassifier.load(path)
     ragged.save(path)
     damaged = bytearray(path.read_bytes())

@@ -5,11 +5,12 @@ from __future__ import annotations
 import gzip
 import io
 import random
+from itertools import pairwise
 
 import pytest
 
 from titans_dna.fasta import FastaError, open_fasta
-from titans_dna.regions import Region, iter_regions, read_bed
+from titans_dna.regions import Region, iter_regions, iter_windows, read_bed
 
 BED = b"""browser position chr1:1-2
 track name="x"
@@ -143,3 +144,29 @@ def test_blocks_are_counted_and_read_with_what_lies_between():
     line = b"chr1\t10\t60\tgene\t0\t+\t10\t60\t0\t2\t5,5\t0,45\n"
     (region,) = read_bed(io.BytesIO(line))
     assert (region.start, region.end, region.blocks) == (10, 60, 2)
+
+
+@pytest.mark.parametrize(("width", "step"), [(1, None), (3, 1), (3, 2), (4, 4), (4, 6), (99, 5)])
+def test_windows_reach_both_ends_of_every_record(genome, width, step):
+    places = {}
+    for region in iter_windows(genome, width, step):
+        places.setdefault(region.name, []).append((region.start, region.end))
+    assert list(places) == list(genome.lengths)
+    for name, length in genome.lengths.items():
+        starts = [start for start, _ in places[name]]
+        assert starts == sorted(set(starts))
+        assert places[name][0][0] == 0
+        assert places[name][-1][1] == length
+        assert {end - start for start, end in places[name]} == {min(width, length)}
+        strides = {after - before for before, after in pairwise(starts[:-1])}
+        assert strides <= {step or width}
+    letters = {
+        record.name: record.sequence for record in iter_regions(genome, iter_windows(genome, 3))
+    }
+    assert letters["chr2:0-3"] == genome.fetch("chr2", 0, 3)
+
+
+@pytest.mark.parametrize(("width", "step"), [(0, None), (2.0, None), (5, 0), (5, True)])
+def test_windows_are_of_whole_bases(genome, width, step):
+    with pytest.raises(ValueError, match="must be an int >= 1; got"):
+        iter_windows(genome, width, step)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from titans_dna.homology import homology_groups, homology_split
     from titans_dna.kmers import KmerBaseline
     from titans_dna.leaks import leak_report
-    from titans_dna.regions import Region, iter_regions, read_bed
+    from titans_dna.regions import Region, iter_regions, iter_windows, read_bed
     from titans_dna.report import score_report
     from titans_dna.sequences import Sequences, iter_sequences, read_sequences
 
@@ -36,6 +36,7 @@ _HOMES = {
     "iter_pieces": "titans_dna.fasta",
     "iter_regions": "titans_dna.regions",
     "iter_sequences": "titans_dna.sequences",
+    "iter_windows": "titans_dna.regions",
     "leak_report": "titans_dna.leaks",
     "list_datasets": "titans_dna.datasets",
     "load_dataset": "titans_dna.datasets",
@@ -61,6 +62,7 @@ __all__ = [
     "iter_pieces",
     "iter_regions",
     "iter_sequences",
+    "iter_windows",
     "leak_report",
     "list_datasets",
     "load_dataset",

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -52,10 +52,14 @@ from titans_dna.cli_input import (
     read_all,
     read_labelled,
     regions_of,
+    windows_of,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from titans_core.training_config import TrainingConfig
+    from titans_dna.regions import Region
 
 app = make_app("Classify DNA: FASTA in, trustworthy classes out.")
 
@@ -136,6 +140,12 @@ def predict(
     model: ModelFile,
     sequences: File,
     bed: Annotated[Path | None, typer.Option(help="Regions of SEQUENCES to predict.")] = None,
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Predict windows of so many bases along SEQUENCES.")
+    ] = None,
+    step: Annotated[
+        int | None, typer.Option(min=1, help="Bases from one window to the next; left out: all.")
+    ] = None,
     column: Column = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="File; - is stdout.")] = STDOUT,
     as_json: Annotated[bool, typer.Option("--json", help="Write an object a line.")] = False,
@@ -155,8 +165,18 @@ def predict(
         if not is_table_path(sequences):
             raise ValueError(f"`column` is for tables; {sequences} is FASTA. Leave it out.")
         classifier.set_params(column=column)
-    source, regions = as_source([sequences]), None
-    if bed is not None:
+    source: Any = as_source([sequences])
+    regions: Iterable[Region] | None = None
+    if window is not None:
+        if bed is not None:
+            raise ValueError("--bed and --window both say what to predict; give one of them")
+        check_genome(source, "--window")
+        windows = windows_of(sequences, window, step, classifier.length_)
+        regions, taken = tee(windows)  # one a batch ahead of the other
+        source = iter_regions(sequences, taken)
+    elif step is not None:
+        raise ValueError("--step is from one window to the next; give --window, too")
+    elif bed is not None:
         check_genome(source)
         regions = regions_of(bed)
         records = iter_regions(sequences, regions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,8 @@ import typer
 from titans_core.cli import about
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from titans_dna.regions import Region
     from titans_dna.sequences import Sequences
 
@@ -135,10 +138,10 @@ def _read_regions(genome: Any, labels: str | None, bed: Path) -> tuple[Sequences
         return sequences, read_labels(y, sequences, name="--labels")
 
 
-def check_genome(source: Any) -> None:
-    """Refuse what is no file, and several, where --bed asks for regions."""
+def check_genome(source: Any, option: str = "--bed") -> None:
+    """Refuse what is no file, and several, where an option asks for regions."""
     if not isinstance(source, Path):
-        raise typer.BadParameter("needs a genome in one file, not stdin", param_hint="--bed")
+        raise typer.BadParameter("needs a genome in one file, not stdin", param_hint=option)
     if not source.exists():
         raise FileNotFoundError(f"there is no file '{source}'; check the path")
 
@@ -148,6 +151,37 @@ def regions_of(bed: Path) -> list[Region]:
     from titans_dna.regions import read_bed
 
     return read_bed("-" if bed == STDIN else bed)
+
+
+def windows_of(genome: Path, width: int, step: int | None, length: int | None) -> Iterator[Region]:
+    """Windows along a genome; records too short for the model are left out, with a warning.
+
+    Parameters
+    ----------
+    genome : Path
+    width, step : int
+        As in `titans_dna.iter_windows`.
+    length : int, optional
+        Bases of every sequence that the model reads.
+    """
+    from titans_dna.fasta import open_fasta
+    from titans_dna.regions import iter_windows
+
+    if length is not None and width != length:
+        raise ValueError(
+            f"the model reads DNA of {length} bases, since it weighs by place; got --window "
+            f"{width}. Give --window {length}, or fit a model with --head pooled"
+        )
+    with open_fasta(genome) as opened:
+        short = [name for name, bases in opened.lengths.items() if bases < (length or 0)]
+    if short:
+        warnings.warn(
+            f"{genome}: records shorter than the {length} bases that the model reads are left "
+            f"out: {len(short)}, such as {short[0]!r}",
+            stacklevel=2,
+        )
+    windows = iter_windows(genome, width, step)
+    return (each for each in windows if length is None or each.end - each.start == length)
 
 
 def check_lengths(regions: list[Region], length: int | None) -> None:

@@ -20,7 +20,7 @@ __all__ = ["answers_as_text", "class_counts", "facts_of_model", "in_words"]
 def answers_as_text(
     frames: Iterable[Any],
     classes: list[Any],
-    regions: list[Region] | None = None,
+    regions: Iterable[Region] | None = None,
     separator: str | None = ",",
 ) -> Iterator[str]:
     """Turn predictions into lines, a text for each frame.
@@ -31,13 +31,13 @@ def answers_as_text(
         As `TitansDNAClassifier.iter_predict` yields them.
     classes : list
         Labels in the order of the probabilities.
-    regions : list of Region, optional
+    regions : iterable of Region, optional
         Where each row is from, in order: four columns more.
     separator : str, optional
         Between the columns of a table, under one header; None is JSON, an object a line.
     """
     place = ["chrom", "start", "end", "strand"] if regions is not None else []
-    row = 0
+    places = iter(regions or ())
     header = ["id", *place, "prediction", *(f"p_{label}" for label in classes)]
     for number, frame in enumerate(frames):
         text = io.StringIO()
@@ -47,9 +47,8 @@ def answers_as_text(
         for name, prediction, *shares in zip(*(frame[c].tolist() for c in frame), strict=True):
             where: list[Any] = []
             if regions is not None:
-                region = regions[row]
+                region = next(places)
                 where = [region.name, region.start, region.end, region.strand]
-            row += 1
             if separator is None:
                 answer = {"id": name, **dict(zip(place, where, strict=True))}
                 answer["prediction"] = prediction

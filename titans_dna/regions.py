@@ -13,7 +13,7 @@ from titans_dna.fasta import FastaError, FastaFile, Record, open_fasta
 from titans_dna.fasta_file import nearest_names
 from titans_dna.fasta_sources import Origin, list_origins, read_blocks, shorten
 
-__all__ = ["Region", "iter_regions", "read_bed"]
+__all__ = ["Region", "iter_regions", "iter_windows", "read_bed"]
 
 
 class Region(NamedTuple):
@@ -81,6 +81,59 @@ def read_bed(path: str | os.PathLike[str] | IO[Any]) -> list[Region]:
             "and an end."
         )
     return regions
+
+
+def iter_windows(
+    genome: FastaFile | str | os.PathLike[str], width: int, step: int | None = None
+) -> Iterator[Region]:
+    r"""Yield regions of one width along every record, to scan a genome with.
+
+    Parameters
+    ----------
+    genome : FastaFile, str or PathLike
+        What `open_fasta` returned, or takes.
+    width : int
+        Bases of a window. The last one of a record ends where the record ends; a record that is
+        shorter is a window by itself.
+    step : int, optional
+        Bases from the start of one to that of the next; None is `width`.
+
+    Yields
+    ------
+    Region
+
+    Raises
+    ------
+    ValueError
+        Width or step is not such a number.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = (folder / "toy.fa").write_text(">chr1\nAACCGGTT\n>chr2\nACG\n")
+    >>> with open_fasta(folder / "toy.fa", index_folder=folder) as genome:
+    ...     print([region.place for region in iter_windows(genome, 4, 3)])
+    ['chr1:0-4', 'chr1:3-7', 'chr1:4-8', 'chr2:0-3']
+    """
+    step = width if step is None else step
+    for name, value in (("width", width), ("step", step)):
+        if type(value) is not int or value < 1:
+            raise ValueError(f"`{name}` must be an int >= 1; got {value!r}.")
+    return _tile(genome, width, step)
+
+
+def _tile(genome: FastaFile | str | os.PathLike[str], width: int, step: int) -> Iterator[Region]:
+    if not isinstance(genome, FastaFile):
+        with open_fasta(genome) as opened:
+            yield from _tile(opened, width, step)
+        return
+    for name, length in genome.lengths.items():
+        last = max(0, length - width)
+        for start in range(0, last, step):
+            yield Region(name, start, start + width, source="window")
+        if length:
+            yield Region(name, last, length, source="window")
 
 
 def iter_regions(

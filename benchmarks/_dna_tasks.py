@@ -138,7 +138,7 @@ def _reads_of_viruses(name: str) -> Task:
 
 
 def _lineages(name: str) -> Task:
-    """Which of nine lineages, 45 bases apart from one virus, 1000 bases come from: made up."""
+    """Which of nine made-up lineages, of one virus with 45 bases drawn anew, 1000 bases come from."""
     path = locate(CORONAVIRUS, dataset=name, source="github.com/nextstrain/ncov")
     [record] = iter_fasta(path)
     rng, genomes = np.random.default_rng(0), []

@@ -80,7 +80,8 @@ class TitansDNAClassifier(
         Of longer sequences, a random stretch of this many bases is learned from at each step. In
         prediction every base is read.
     validation : {"homology", "random"}
-        Held-out sequences share no 30-mer with those learned from, or are drawn blindly.
+        Held-out sequences share no 30-mer with those learned from, as far as that leaves any
+        (`titans_dna.relatives`), or are drawn blindly.
     class_weight : dict, "balanced", optional
         Weight of each class in every loss.
     soft_mask : {"keep", "mask"}
@@ -103,7 +104,7 @@ class TitansDNAClassifier(
     held_out_by_expert_ : ndarray of shape (E, len(held_out_), K)
         What each of ``model_.experts`` said about them without having learned from them.
     held_out_probabilities_ : ndarray of shape (len(held_out_), K)
-        What the blend makes of that.
+        What the blend makes of that, before relatives are told by their words.
     training_histories_ : tuple of TrainingHistory
     n_features_in_ : int
         For matrices of numbers.

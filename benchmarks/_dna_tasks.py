@@ -138,7 +138,7 @@ def _reads_of_viruses(name: str) -> Task:
 
 
 def _lineages(name: str) -> Task:
-    """Which of nine made-up lineages, of one virus with 45 bases drawn anew, 1000 bases come from."""
+    """Which of nine made-up lineages 1000 bases come from: one virus, 45 bases drawn anew."""
     path = locate(CORONAVIRUS, dataset=name, source="github.com/nextstrain/ncov")
     [record] = iter_fasta(path)
     rng, genomes = np.random.default_rng(0), []

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -103,6 +105,23 @@ def test_long_horizon_takes_any_csv(benchmarks: Path, tmp_path: Path) -> None:
     assert answer.returncode == 0, answer.stderr
     assert "mine.csv (0.6/0.2/0.2), look-back 14, quick" in answer.stdout
     assert "ridge" in answer.stdout
+
+
+def test_long_horizon_finds_the_season_of_a_file(benchmarks: Path, tmp_path: Path) -> None:
+    days, noise = np.arange(300), np.random.default_rng(0).normal(0, 0.1, 300)
+    y = {"load": np.sin(2 * np.pi * days / 7) + noise, "wind": np.cos(2 * np.pi * days / 7)}
+    date = pd.date_range("2020-01-01", periods=300)
+    pd.DataFrame({"date": date, **y}).to_csv(tmp_path / "weekly.csv", index=False)
+    case = ["--dataset", str(tmp_path / "weekly.csv"), "--split", "0.6/0.2/0.2", "--horizon", "7"]
+    answer = run(benchmarks / "long_horizon.py", *case, "--context", "14", "--quick")
+    assert answer.returncode == 0, answer.stderr
+    rows = [r for r in rows_of(benchmarks, "long_horizon") if r["case"].startswith("weekly.csv")]
+    error = {r["provider"]: float(r["value"]) for r in rows if r["metric"] == "MSE"}
+    windows = {r["provider"]: int(r["value"]) for r in rows if r["metric"] == "windows"}
+    assert error["seasonal naive"] < 0.1 * error["naive"]
+    # The noise of a season ago and its own, of one channel in two, in units of its spread.
+    assert 0.01 < error["seasonal naive"] < 0.04
+    assert len(set(windows.values())) == 1
 
 
 def test_ili_is_scored_on_the_windows_of_published_figures_too(benchmarks: Path) -> None:

@@ -84,7 +84,7 @@ def memory_as_context(block: Any, z: Tensor, persistent: Tensor) -> Tensor:
     state, outputs = None, []
     for segment in z.split(config.window, dim=1):
         before = memory.fast_weights(state, len(z))
-        h = memory.retrieve(segment @ block.query.weight.T, before)
+        h = memory.retrieve(block.query(segment), before)
         places = torch.arange(segment.shape[1])
         upto = torch.ones(len(places), len(places), dtype=torch.bool)
         upto = upto.tril() if config.causal else upto
@@ -104,7 +104,7 @@ def memory_as_context(block: Any, z: Tensor, persistent: Tensor) -> Tensor:
         m = torch.cat(own, dim=1)
         if not config.causal:
             after = memory.fast_weights(state, len(z))
-            m = memory.retrieve(y @ block.query.weight.T, after)
+            m = memory.retrieve(block.query(y), after)
         outputs.append(gate(block, y, m))
     return torch.cat(outputs, dim=1)
 

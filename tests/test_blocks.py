@@ -289,7 +289,7 @@ def assert_equal(a: Any, b: Any) -> None:
 
 
 def test_a_state_of_the_first_format_is_refused_by_its_number() -> None:
-    with pytest.raises(ValueError, match=r"format_version 1; this version .* reads 2"):
+    with pytest.raises(ValueError, match=r"format_version 1; this version .* reads 3"):
         state_from_dict({"format_version": 1, "blocks": ()})
 
 

@@ -420,8 +420,8 @@ def test_the_state_is_of_one_size_and_keeps_no_token_alive() -> None:
 
 def test_gates_begin_where_mamba_2_begins() -> None:
     torch.manual_seed(0)
-    layer = GatedDeltaNet(GatedDeltaConfig(dim=256, num_heads=256))
-    beta, forget = layer._gates(torch.zeros(1, 1, 256))
+    layer = GatedDeltaNet(GatedDeltaConfig(dim=512, num_heads=256))
+    beta, forget = layer._gates(torch.zeros(1, 1, 512))
     assert torch.equal(beta, torch.full_like(beta, 0.5))
     rate = layer.log_rate.exp()
     step = -torch.log1p(-forget.flatten()) / rate

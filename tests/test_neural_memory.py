@@ -158,7 +158,7 @@ def test_a_state_survives_the_disk_bit_for_bit(tmp_path: Any) -> None:
 
 def test_a_state_of_a_newer_format_is_refused() -> None:
     tree = {**state_to_dict(build("backbone")(tokens())[1]), "format_version": 99}
-    with pytest.raises(ValueError, match=r"format_version 99; this version of titans_core reads 2"):
+    with pytest.raises(ValueError, match=r"format_version 99; this version of titans_core reads 3"):
         state_from_dict(tree)
 
 

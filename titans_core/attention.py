@@ -284,8 +284,8 @@ class AttentionHeads(nn.Module):
     def nothing(self, x: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
         """Keys, values ``(B, H, length, D)`` and presence ``(B, length)`` of no tokens at all."""
         dtype = self.key_value.weight.dtype
-        zeros = x.new_zeros(len(x), self.num_heads, length, self.head_dim, dtype=dtype)
-        return zeros, zeros.clone(), x.new_zeros(len(x), length, dtype=torch.bool)
+        zeros = x.new_zeros(x.shape[0], self.num_heads, length, self.head_dim, dtype=dtype)
+        return zeros, zeros.clone(), x.new_zeros(x.shape[0], length, dtype=torch.bool)
 
 
 def rotate(x: Tensor, places: Tensor) -> Tensor:
@@ -312,9 +312,9 @@ def _attend(
     Every batch element of the prefix stands before its ``pieces`` consecutive of the N.
     """
     if prefix is not None:
-        repeats = 1 if len(prefix[0]) == 1 else pieces
+        repeats = 1 if prefix[0].shape[0] == 1 else pieces
         first_keys, first_values = (
-            part.to(q.dtype).repeat_interleave(repeats, dim=0).expand(len(q), -1, -1, -1)
+            part.to(q.dtype).repeat_interleave(repeats, dim=0).expand(q.shape[0], -1, -1, -1)
             for part in prefix
         )
         keys = torch.cat([first_keys, keys], dim=2)
@@ -325,5 +325,5 @@ def _attend(
 
 def check_batch(keys: Tensor, batch: int) -> None:
     """Raise ValueError for the keys ``(B, ...)`` of a state of another batch."""
-    if len(keys) != batch:
-        raise ValueError(f"state belongs to a batch of {len(keys)} streams; x has {batch}.")
+    if keys.shape[0] != batch:
+        raise ValueError(f"state belongs to a batch of {keys.shape[0]} streams; x has {batch}.")

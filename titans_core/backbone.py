@@ -6,7 +6,7 @@ from typing import cast, final
 
 from torch import Tensor, nn
 
-from titans_core.block_parts import persistent_tokens, prepend
+from titans_core.block_parts import WithPersistentTokens, prepend
 from titans_core.blocks import AttentionOnly, LongTermMemory, MemoryAsGate, MemoryAsLayer
 from titans_core.config import AttentionConfig, BackboneConfig, check_config
 from titans_core.memory_as_context import MemoryAsContext
@@ -22,7 +22,7 @@ _BLOCKS_WITH_ATTENTION = {
 
 
 @final
-class Backbone(nn.Module):
+class Backbone(WithPersistentTokens):
     """A stack of blocks: memory only, or memory and attention in one of three ways.
 
     A stream through memory-only blocks begins with persistent memory tokens: every block reads
@@ -47,12 +47,10 @@ class Backbone(nn.Module):
     """
 
     def __init__(self, config: BackboneConfig) -> None:
-        super().__init__()
         check_config(config, BackboneConfig, "Backbone")
-        self.config = config
         dim = config.memory.dim
-        if config.block == "lmm":
-            self.persistent_tokens = persistent_tokens(config.prefix_length, dim)
+        super().__init__(config.prefix_length if config.block == "lmm" else None, dim)
+        self.config = config
         self.blocks = nn.ModuleList(_build_block(config) for _ in range(config.num_blocks))
         self.norm = nn.RMSNorm(dim)
 
@@ -77,7 +75,7 @@ class Backbone(nn.Module):
             x is not ``(B >= 1, T >= 1, dim)``, the mask not ``(B, T)``, or the state is of another
             backbone or batch.
         """
-        check_tokens(x, self.config.memory.dim)
+        check_tokens(x, self.config.memory.dim, self.norm.weight)
         check_state(state, BackboneState)
         if state is not None and len(state.blocks) != len(self.blocks):
             raise ValueError(

@@ -79,12 +79,23 @@ class Gate(nn.Module):
         return projected
 
 
-def persistent_tokens(number: int, dim: int) -> nn.Parameter:
-    """Learned, input-independent tokens ``(number, dim)``."""
-    return nn.Parameter(torch.randn(number, dim) * dim**-0.5)
+class WithPersistentTokens(nn.Module):
+    """A module with learned tokens ``(number, dim)`` that no input changes; None: without."""
+
+    def __init__(self, number: int | None, dim: int) -> None:
+        super().__init__()
+        if number is not None:
+            self.persistent_tokens = nn.Parameter(torch.empty(number, dim))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initial values of what belongs to this module itself: the persistent tokens."""
+        if hasattr(self, "persistent_tokens"):
+            tokens = self.persistent_tokens
+            nn.init.normal_(tokens, std=tokens.shape[1] ** -0.5)
 
 
 def prepend(tokens: Tensor, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Tokens ``(P, dim)`` before x ``(B, T, dim)``, and a mask that has them, too."""
-    x = torch.cat([tokens.expand(len(x), -1, -1), x], dim=1)
+    x = torch.cat([tokens.expand(x.shape[0], -1, -1), x], dim=1)
     return x, None if mask is None else functional.pad(mask, (len(tokens), 0), value=True)

@@ -11,7 +11,7 @@ from typing import final
 from torch import Tensor, nn
 
 from titans_core.attention import SlidingWindowAttention
-from titans_core.block_parts import FeedForward, Gate, persistent_tokens, prepend
+from titans_core.block_parts import FeedForward, Gate, WithPersistentTokens, prepend
 from titans_core.config import AttentionConfig, MemoryConfig, check_config
 from titans_core.memory_layer import build_memory
 from titans_core.projections import check_state, check_tokens, silence
@@ -44,7 +44,7 @@ class LongTermMemory(nn.Module):
         self, x: Tensor, state: LayerState | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, LayerState]:
         """``(B, T, dim) -> (B, T, dim)``; mask ``(B, T)`` bool, True for a real token."""
-        check_tokens(x, self.memory.config.dim)
+        check_tokens(x, self.memory.config.dim, self.memory_norm.weight)
         x = silence(x, mask)
         remembered, state = self.memory(self.memory_norm(x), state, mask)
         x = x + remembered
@@ -52,7 +52,7 @@ class LongTermMemory(nn.Module):
 
 
 @final
-class MemoryAsGate(nn.Module):
+class MemoryAsGate(WithPersistentTokens):
     """MAG: attention over a window, gated by the long-term memory of the same tokens.
 
     ``y = SWA([P, x])``, ``o = gate(y, M([P, x]))`` behind one norm, with persistent tokens P:
@@ -73,11 +73,10 @@ class MemoryAsGate(nn.Module):
     def __init__(
         self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
     ) -> None:
-        super().__init__()
         check_config(memory, MemoryConfig, "MemoryAsGate")
         check_config(attention, AttentionConfig, "MemoryAsGate")
         dim = memory.dim
-        self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
+        super().__init__(attention.num_persistent_tokens, dim)
         self.norm = nn.RMSNorm(dim)
         self.attention = SlidingWindowAttention(dim, attention)
         self.memory = build_memory(memory)
@@ -88,7 +87,7 @@ class MemoryAsGate(nn.Module):
         self, x: Tensor, state: MemoryAsGateState | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, MemoryAsGateState]:
         """``(B, T, dim) -> (B, T, dim)``; mask ``(B, T)`` bool, True for a real token."""
-        check_tokens(x, self.memory.config.dim)
+        check_tokens(x, self.memory.config.dim, self.norm.weight)
         check_state(state, MemoryAsGateState)
         x = silence(x, mask)
         z, persistent = self.norm(x), self.norm(self.persistent_tokens)
@@ -107,7 +106,7 @@ class MemoryAsGate(nn.Module):
 
 
 @final
-class MemoryAsLayer(nn.Module):
+class MemoryAsLayer(WithPersistentTokens):
     """MAL: long-term memory first, then attention over a window of what it read.
 
     ``y = M([P, x])``, ``o = SWA(norm(y))`` behind one norm: the second norm keeps attention from
@@ -129,11 +128,10 @@ class MemoryAsLayer(nn.Module):
     def __init__(
         self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
     ) -> None:
-        super().__init__()
         check_config(memory, MemoryConfig, "MemoryAsLayer")
         check_config(attention, AttentionConfig, "MemoryAsLayer")
         dim = memory.dim
-        self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
+        super().__init__(attention.num_persistent_tokens, dim)
         self.norm = nn.RMSNorm(dim)
         self.memory = build_memory(memory)
         self.attention_norm = nn.RMSNorm(dim)
@@ -145,7 +143,7 @@ class MemoryAsLayer(nn.Module):
         self, x: Tensor, state: MemoryAsLayerState | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, MemoryAsLayerState]:
         """``(B, T, dim) -> (B, T, dim)``; mask ``(B, T)`` bool, True for a real token."""
-        check_tokens(x, self.memory.config.dim)
+        check_tokens(x, self.memory.config.dim, self.norm.weight)
         check_state(state, MemoryAsLayerState)
         x = silence(x, mask)
         z, attention = self.norm(x), None
@@ -170,7 +168,7 @@ class MemoryAsLayer(nn.Module):
 
 
 @final
-class AttentionOnly(nn.Module):
+class AttentionOnly(WithPersistentTokens):
     """The ablation: ``MemoryAsGate`` without its memory.
 
     ``y = SWA([P, x])``, ``o = W norm(y)`` behind one norm.
@@ -187,12 +185,11 @@ class AttentionOnly(nn.Module):
     def __init__(
         self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
     ) -> None:
-        super().__init__()
         check_config(memory, MemoryConfig, "AttentionOnly")
         check_config(attention, AttentionConfig, "AttentionOnly")
         dim = memory.dim
+        super().__init__(attention.num_persistent_tokens, dim)
         self.dim = dim
-        self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
         self.norm = nn.RMSNorm(dim)
         self.attention = SlidingWindowAttention(dim, attention)
         self.attended_norm = nn.RMSNorm(dim)
@@ -203,7 +200,7 @@ class AttentionOnly(nn.Module):
         self, x: Tensor, state: AttentionState | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, AttentionState]:
         """``(B, T, dim) -> (B, T, dim)``; mask ``(B, T)`` bool, True for a real token."""
-        check_tokens(x, self.dim)
+        check_tokens(x, self.dim, self.norm.weight)
         check_state(state, AttentionState)
         x = silence(x, mask)
         prefix = self.attention.heads.prefix(self.norm(self.persistent_tokens)[None])

@@ -82,6 +82,7 @@ class NeuralMemoryConfig:
                 f"`dim` of NeuralMemoryConfig must be a multiple of num_heads={self.num_heads}; "
                 f"got {self.dim}."
             )
+        _check_heads(self)
         for name, allowed in (
             ("activation", sorted(ACTIVATIONS)),
             ("forget_toward", ["zero", "initial"]),
@@ -154,6 +155,7 @@ class GatedDeltaConfig:
                 f"`dim` of GatedDeltaConfig must be a multiple of num_heads={self.num_heads}; "
                 f"got {self.dim}."
             )
+        _check_heads(self)
 
     @property
     def head_dim(self) -> int:
@@ -296,6 +298,15 @@ def check_config(config: object, kind: Any, owner: str) -> None:
     if not isinstance(config, kind):
         kinds = " or ".join(k.__name__ for k in getattr(kind, "__args__", (kind,)))
         raise ValueError(f"{owner} takes {kinds}; got {config!r}.")
+
+
+def _check_heads(config: NeuralMemoryConfig | GatedDeltaConfig) -> None:
+    """Raise ValueError for heads of one channel: keys of length one are then but signs."""
+    if config.head_dim < 2:
+        raise ValueError(
+            f"`num_heads` of {type(config).__name__} must leave each head at least 2 of the "
+            f"{config.dim} channels, or it can learn nothing; got {config.num_heads}."
+        )
 
 
 def _check_integers(config: object, **least: int) -> None:

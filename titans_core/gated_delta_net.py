@@ -11,9 +11,11 @@ from torch.nn import functional
 
 from titans_core.config import GatedDeltaConfig, check_config
 from titans_core.ops.gated_delta import gated_delta
+from titans_core.ops.state import full_precision
 from titans_core.projections import (
     GatedOutput,
     QueryKeyValue,
+    check_queries,
     check_state,
     check_tokens,
     silence,
@@ -110,7 +112,7 @@ class GatedDeltaNet(nn.Module):
             x is not ``(B >= 1, T >= 1, dim)``, the mask not ``(B, T)``, or the state is of another
             batch or layer.
         """
-        check_tokens(x, self.config.dim)
+        check_tokens(x, self.config.dim, self.gates.weight)
         check_state(state, GatedDeltaState)
         x = silence(x, mask)
         q, k, v, tail = self.qkv(x, None if state is None else state.conv_tail)
@@ -136,12 +138,18 @@ class GatedDeltaNet(nn.Module):
         """Read without writing: ``q W``, ``(B, T, dim) -> (B, T, dim)``, any T.
 
         Queries are brought to unit length per head.
+
+        Raises
+        ------
+        ValueError
+            The queries are not ``(B, T, dim)``, or the weights of another batch.
         """
         (matrix,) = weights
+        check_queries(queries, matrix.shape[0], self.config.dim)
         heads, width = self.config.num_heads, self.config.head_dim
         q = unit_length(queries.reshape(*queries.shape[:2], heads, width))
         q = q.to(torch.promote_types(q.dtype, torch.float32)).transpose(1, 2)
-        with torch.autocast(q.device.type, enabled=False):
+        with full_precision(q):
             read = q @ matrix.to(q.dtype)
         return read.transpose(1, 2).flatten(-2).to(queries.dtype)
 

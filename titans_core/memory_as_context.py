@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from titans_core.attention import SegmentAttention, check_batch
-from titans_core.block_parts import FeedForward, Gate, persistent_tokens
+from titans_core.block_parts import FeedForward, Gate, WithPersistentTokens
 from titans_core.config import AttentionConfig, MemoryConfig, check_config
 from titans_core.memory_layer import build_memory
 from titans_core.projections import check_state, check_tokens, silence
@@ -16,7 +16,7 @@ from titans_core.state import MemoryAsContextState
 
 
 @final
-class MemoryAsContext(nn.Module):
+class MemoryAsContext(WithPersistentTokens):
     """MAC: attention inside a segment, to its tokens and to what the memory held before it.
 
     For each segment S of ``attention.window`` tokens, behind one norm and with persistent tokens P:
@@ -46,13 +46,12 @@ class MemoryAsContext(nn.Module):
     def __init__(
         self, memory: MemoryConfig, attention: AttentionConfig, *, mlp_expansion: int = 2
     ) -> None:
-        super().__init__()
         check_config(memory, MemoryConfig, "MemoryAsContext")
         check_config(attention, AttentionConfig, "MemoryAsContext")
         dim = memory.dim
-        self.persistent_tokens = persistent_tokens(attention.num_persistent_tokens, dim)
+        super().__init__(attention.num_persistent_tokens, dim)
         self.norm = nn.RMSNorm(dim)
-        self.query = nn.Linear(dim, dim, bias=False)
+        self.query = nn.Linear(dim, dim)
         self.attention = SegmentAttention(dim, attention)
         self.memory = build_memory(memory)
         self.gate = Gate(dim)
@@ -62,7 +61,7 @@ class MemoryAsContext(nn.Module):
         self, x: Tensor, state: MemoryAsContextState | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, MemoryAsContextState]:
         """``(B, T, dim) -> (B, T, dim)``; mask ``(B, T)`` bool, True for a real token."""
-        check_tokens(x, self.memory.config.dim)
+        check_tokens(x, self.memory.config.dim, self.norm.weight)
         check_state(state, MemoryAsContextState)
         x = silence(x, mask)
         z = self.norm(x)
@@ -71,11 +70,11 @@ class MemoryAsContext(nn.Module):
         memory: Any = None  # a layer state from the first piece on
         if state is None:
             # Copies: a state must not change with the parameters that the memory starts from.
-            start = tuple(w.clone() for w in self.memory.fast_weights(None, len(x)))
+            start = tuple(w.clone() for w in self.memory.fast_weights(None, x.shape[0]))
             segment = self.attention.begin(x)
         else:
             memory, start, segment = state
-            check_batch(segment.keys, len(x))
+            check_batch(segment.keys, x.shape[0])
 
         gated, position = [], 0
         while position < x.shape[1]:
@@ -88,7 +87,7 @@ class MemoryAsContext(nn.Module):
             y = piece + attended
             remembered, memory = self.memory(y, memory, piece_mask)
             if segment.length == 0:  # the next one begins
-                start = self.memory.fast_weights(memory, len(x))
+                start = self.memory.fast_weights(memory, x.shape[0])
             if not causal:
                 remembered = self.memory.retrieve(self.query(y), start)
             gated.append(self.gate(y, remembered))

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from titans_core.config import NeuralMemoryConfig, check_config
 from titans_core.ops import MemoryForm, MemoryTrace, apply_memory, neural_memory
 from titans_core.ops.memory_mlp import Weights
+from titans_core.ops.state import full_precision
 from titans_core.projections import (
     GatedOutput,
     QueryKeyValue,
+    check_queries,
     check_state,
     check_tokens,
     silence,
@@ -33,7 +35,7 @@ class NeuralMemory(nn.Module):
     """A layer of long-term memory that goes on learning at test time.
 
     ``q, k, v = SiLU(conv(x W))``, q and k of unit length; gates from x; then
-    ``y = RMSNorm(M_t(q_t)) * SiLU(x W_g)``, projected back to ``dim``.
+    ``y = RMSNorm(M_t(q_t)) * SiLU(x W_g + b_g)``, projected back to ``dim``.
 
     Parameters
     ----------
@@ -71,12 +73,15 @@ class NeuralMemory(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initial values of M_0 and the gates; projections and norms are modules of their own."""
+        """Initial values of M_0, its norm and the gates; the rest are modules of their own."""
         config = self.config
         for weight in self.initial_weights:
             # Under a LayerNorm the scale of the weights only sets how far one step turns them:
             # unit entries make the first step of a deep memory as stable as that of a matrix.
             nn.init.normal_(weight, std=1.0 if config.has_norm else weight.shape[1] ** -0.5)
+        if self.norm_gain is not None and self.norm_bias is not None:
+            nn.init.ones_(self.norm_gain)
+            nn.init.zeros_(self.norm_bias)
         nn.init.normal_(self.gates.weight, std=0.02)
         gates = [INITIAL_STEP]
         gates += [INITIAL_MOMENTUM_DECAY] * config.momentum
@@ -106,7 +111,7 @@ class NeuralMemory(nn.Module):
             batch or layer.
         """
         config = self.config
-        check_tokens(x, config.dim)
+        check_tokens(x, config.dim, self.gates.weight)
         check_state(state, MemoryLayerState)
         x = silence(x, mask)
         q, k, v, tail = self.qkv(x, None if state is None else state.conv_tail)
@@ -137,6 +142,8 @@ class NeuralMemory(nn.Module):
                 (torch.zeros_like(memory_lr) if gate is None else gate).detach()
                 for gate in (memory_lr, momentum_decay, forget_gate)
             )
+            if mask is not None:  # there, nothing was written, kept or forgotten
+                lr, decay, forget = (gate * mask[..., None] for gate in (lr, decay, forget))
             seen = trace[0]
             self.records.append(MemoryRecord(seen.surprise, lr, decay, forget, seen.memory_norm))
         return self.output(read, x), MemoryLayerState(memory, tail)
@@ -151,10 +158,16 @@ class NeuralMemory(nn.Module):
         """Read without writing: ``M*(q)``, ``(B, T, dim) -> (B, T, dim)``, any T.
 
         Queries are brought to unit length per head.
+
+        Raises
+        ------
+        ValueError
+            The queries are not ``(B, T, dim)``, or the weights of another batch.
         """
+        check_queries(queries, weights[0].shape[0], self.config.dim)
         q = unit_length(torch.unflatten(queries, -1, (self.config.num_heads, -1)))
         q = q.to(torch.promote_types(q.dtype, torch.float32)).transpose(1, 2)
-        with torch.autocast(q.device.type, enabled=False):
+        with full_precision(q):
             read = apply_memory(tuple(w.to(q.dtype) for w in weights), q, self._form())
         return read.transpose(1, 2).flatten(-2).to(queries.dtype)
 

@@ -9,10 +9,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def check_tokens(x: Tensor, dim: int) -> None:
-    """Raise ValueError unless x is ``(B >= 1, T >= 1, dim)``."""
+def check_tokens(x: Tensor, dim: int, like: Tensor) -> None:
+    """Raise ValueError unless x is ``(B >= 1, T >= 1, dim)``, in the precision of a parameter."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a tensor; got a {type(x).__name__}.")
+    if not x.is_floating_point():
+        raise ValueError(f"x must hold embedded tokens, of {like.dtype}; got {x.dtype}.")
+    if x.dtype != like.dtype and not torch.is_autocast_enabled(x.device.type):
+        raise ValueError(
+            f"x must be of {like.dtype}, as the module's parameters are; got {x.dtype}. Convert "
+            "one of them with `.to`, or run under torch.autocast."
+        )
     if x.ndim != 3 or 0 in x.shape[:2] or x.shape[2] != dim:
         raise ValueError(f"x must have shape (B >= 1, T >= 1, {dim}); got {tuple(x.shape)}.")
+
+
+def check_queries(queries: Tensor, batch: int, dim: int) -> None:
+    """Raise ValueError unless queries are ``(batch, T, dim)``."""
+    if queries.ndim != 3 or queries.shape[0] != batch or queries.shape[2] != dim:
+        raise ValueError(
+            f"queries must have shape ({batch}, T, {dim}); got {tuple(queries.shape)}."
+        )
 
 
 def check_state(state: object, kind: type) -> None:
@@ -70,8 +87,13 @@ class QueryKeyValue(nn.Module):
         # as shifts: faster than torch's convolution on a CPU.
         self.taps = nn.Parameter(torch.empty(conv_width, 3 * dim)) if self.reach else None
         self.bias = nn.Parameter(torch.empty(3 * dim)) if self.reach else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initial values of the convolution; the projection is a module of its own."""
+        bound = (self.reach + 1) ** -0.5
         for parameter in (p for p in (self.taps, self.bias) if p is not None):
-            nn.init.uniform_(parameter, -(conv_width**-0.5), conv_width**-0.5)
+            nn.init.uniform_(parameter, -bound, bound)
 
     def forward(self, x: Tensor, tail: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """``(B, T, dim)`` -> q, k, v ``(B, T, H, D)`` and the tail ``(B, conv_width - 1, 3 dim)``.
@@ -83,8 +105,10 @@ class QueryKeyValue(nn.Module):
         ValueError
             The tail is of another batch.
         """
-        if tail is not None and len(tail) != len(x):
-            raise ValueError(f"state belongs to a batch of {len(tail)} streams; x has {len(x)}.")
+        if tail is not None and tail.shape[0] != x.shape[0]:
+            raise ValueError(
+                f"state belongs to a batch of {tail.shape[0]} streams; x has {x.shape[0]}."
+            )
         if tail is not None and tail.shape[1:] != (self.reach, 3 * x.shape[-1]):
             raise ValueError(
                 f"state belongs to a layer with conv_width={tail.shape[1] + 1} and "
@@ -96,7 +120,7 @@ class QueryKeyValue(nn.Module):
             new_tail = projected[:, :0].clone()
         else:
             if tail is None:
-                tail = projected.new_zeros(len(x), self.reach, projected.shape[-1])
+                tail = projected.new_zeros(x.shape[0], self.reach, projected.shape[-1])
             padded = torch.cat([tail, projected], dim=1)
             # A copy: a view would keep all of the tokens alive for as long as the stream.
             new_tail = padded[:, padded.shape[1] - self.reach :].clone()
@@ -112,23 +136,37 @@ class QueryKeyValue(nn.Module):
 
 @final
 class GatedOutput(nn.Module):
-    """``y = (RMSNorm(read) * SiLU(x W_g)) W_o``: reads per head, back to tokens.
+    """``y = (RMSNorm(read) * SiLU(x W_g + b_g)) W_o``: reads per head, back to tokens.
 
     Parameters
     ----------
     dim, num_heads : int
+
+    Notes
+    -----
+    The gate begins a little open: at a token of zeros it would else be exactly closed, the norms of
+    all blocks after stand at zero, where their slope is 1 / sqrt(eps), and gradients grow by that
+    factor from block to block.
     """
+
+    _INITIAL_BIAS = 0.1
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(dim // num_heads)
         self.gate = nn.Linear(dim, dim, bias=False)
+        self.gate_bias = nn.Parameter(torch.empty(dim))
         self.projection = nn.Linear(dim, dim, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Initial value of the gate's bias; norm and projections are modules of their own."""
+        nn.init.constant_(self.gate_bias, self._INITIAL_BIAS)
 
     def forward(self, read: Tensor, x: Tensor) -> Tensor:
         """``(B, T, H, D)`` and ``(B, T, dim)`` -> ``(B, T, dim)``."""
         # Under autocast the reads are narrower than the norm's gain.
         normed = self.norm(read.to(self.norm.weight.dtype)).flatten(-2)
-        gated = normed * functional.silu(self.gate(x))
+        gated = normed * functional.silu(self.gate(x) + self.gate_bias)
         projected: Tensor = self.projection(gated)
         return projected

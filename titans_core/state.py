@@ -12,7 +12,7 @@ from titans_core.gated_delta_net import GatedDeltaState
 from titans_core.ops.memory_mlp import Weights
 from titans_core.ops.state import NeuralMemoryState
 
-STATE_FORMAT_VERSION = 2  # 1 knew memory-only blocks and named no types
+STATE_FORMAT_VERSION = 3  # 2 knew states of a backbone only
 
 
 class MemoryLayerState(NamedTuple):
@@ -37,7 +37,8 @@ class MemoryRecord(NamedTuple):
     surprise : Tensor
         Norm of the momentary gradient; 0 where a token is masked.
     memory_lr, momentum_decay, forget_gate : Tensor
-        The gates theta, eta and alpha; eta or alpha is 0 in a layer built without it.
+        The gates theta, eta and alpha; 0 where a token is masked, which leaves the memory as it
+        is, and eta or alpha in a layer built without it.
     memory_norm : Tensor
         Norm of the weights that the surprise was measured at, the anchor of the chunk.
     """
@@ -215,22 +216,36 @@ _TYPES = {
         MemoryAsContextState,
         MemoryAsGateState,
         MemoryAsLayerState,
+        BackboneState,
     )
 }
 
 
-def state_to_dict(state: BackboneState) -> dict[str, Any]:
-    """Nested dicts and tuples of tensors, ints and str, as ``persistence.save_tree`` takes them."""
-    return {"format_version": STATE_FORMAT_VERSION, "blocks": _to_tree(state.blocks)}
+def state_to_dict(state: tuple[Any, ...]) -> dict[str, Any]:
+    """Nested dicts and tuples of tensors, ints and str, as ``persistence.save_tree`` takes them.
+
+    Parameters
+    ----------
+    state : BackboneState, or the state of any layer or block
+
+    Raises
+    ------
+    TypeError
+        It is none of these.
+    """
+    if type(state) not in _TYPES.values():
+        raise TypeError(f"state must be that of a module; got a {type(state).__name__}.")
+    return {"format_version": STATE_FORMAT_VERSION, "state": _to_tree(state)}
 
 
-def state_from_dict(tree: dict[str, Any]) -> BackboneState:
-    """Inverse of ``state_to_dict``.
+def state_from_dict(tree: dict[str, Any]) -> Any:
+    """Inverse of ``state_to_dict``: a state of the kind that was given there.
 
     Raises
     ------
     ValueError
-        The tree was written by another version of this library, whose layers were others.
+        The tree was written by another version of this library, whose layers were others, or is
+        damaged.
     """
     version = tree.get("format_version")
     if version != STATE_FORMAT_VERSION:
@@ -238,7 +253,10 @@ def state_from_dict(tree: dict[str, Any]) -> BackboneState:
             f"state has format_version {version!r}; this version of titans_core reads "
             f"{STATE_FORMAT_VERSION}. Read it with the titans-stream that wrote it."
         )
-    return BackboneState(_from_tree(tree["blocks"]))
+    try:
+        return _from_tree(tree["state"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"state is damaged, or was made by something else: {error!r}.") from error
 
 
 def _to_tree(value: Any) -> Any:

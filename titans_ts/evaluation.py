@@ -14,6 +14,7 @@ from titans_ts.question import Asked, ask_streams, ask_windows, look_ahead_given
 from titans_ts.windows import Array, sliding_windows
 
 _WINDOWS_AT_ONCE = 128
+_VALUES_AT_ONCE = 2**23  # of forecasts: tables of hundreds of channels go in smaller blocks
 
 
 def actual_windows(y: Array, first: int, prediction_length: int) -> Array:
@@ -69,12 +70,13 @@ def iter_forecasts(
         yield from _from_windows(forecaster, y, origins, levels)
         return
     asked: list[Asked] = []
+    at_once = _windows_at_once(forecaster, y)
     for origin in origins:
         if origin > first:
             forecaster.update(y[origin - 1 : origin], learn=learn)
         asked += ask_streams(forecaster._standing, forecaster.model_)
         # What only memories have learned is in the streams: they can be asked together, later.
-        if fits_on(learn) or len(asked) == _WINDOWS_AT_ONCE or origin == origins[-1]:
+        if fits_on(learn) or len(asked) == at_once or origin == origins[-1]:
             yield _wanted(forecaster, asked, levels)
             asked = []
 
@@ -83,12 +85,17 @@ def _from_windows(
     forecaster: TitansForecaster, y: Array, origins: range, levels: Sequence[float] | None
 ) -> Iterator[Array]:
     """What ``predict(context=...)`` answers window by window, many at a time."""
-    length = forecaster.context_length_
-    for start in range(origins.start, origins.stop, _WINDOWS_AT_ONCE):
-        some = range(start, min(start + _WINDOWS_AT_ONCE, origins.stop))
+    length, at_once = forecaster.context_length_, _windows_at_once(forecaster, y)
+    for start in range(origins.start, origins.stop, at_once):
+        some = range(start, min(start + at_once, origins.stop))
         windows = [y[o - length : o] for o in some]
         asked = ask_windows(forecaster._standing, forecaster.model_, windows)
         yield _wanted(forecaster, asked, levels)
+
+
+def _windows_at_once(forecaster: TitansForecaster, y: Array) -> int:
+    values = forecaster.prediction_length * y.shape[1]
+    return max(1, min(_WINDOWS_AT_ONCE, _VALUES_AT_ONCE // values))
 
 
 def _wanted(

@@ -13,13 +13,21 @@ from torch import Tensor
 
 from titans_core.ops.checks import check_choices, check_tensors
 from titans_core.ops.chunked import neural_memory_chunked
+from titans_core.ops.gated_delta import gated_delta
 from titans_core.ops.memory_mlp import MemoryForm, Weights, apply_memory
 from titans_core.ops.reference import neural_memory_reference
-from titans_core.ops.state import MemoryTrace, NeuralMemoryState
+from titans_core.ops.state import MemoryTrace, NeuralMemoryState, full_precision
 from titans_core.ops.step import neural_memory_step
 from titans_core.ops.triton_support import why_not_triton
 
-__all__ = ["MemoryForm", "MemoryTrace", "NeuralMemoryState", "apply_memory", "neural_memory"]
+__all__ = [
+    "MemoryForm",
+    "MemoryTrace",
+    "NeuralMemoryState",
+    "apply_memory",
+    "gated_delta",
+    "neural_memory",
+]
 
 
 def _neural_memory_triton(*args: Any, **options: Any) -> tuple[Tensor, NeuralMemoryState]:
@@ -153,7 +161,7 @@ def neural_memory(
 
     implementation = _choose(implementation, q, weights, read, trace is not None)
     if state is None:
-        state = _initial_state(weights, len(q), momentum_decay is not None)
+        state = _initial_state(weights, q.shape[0], momentum_decay is not None)
     dtype = torch.promote_types(q.dtype, torch.float32)
     anchor, fast, momentum, offset = state
     state = NeuralMemoryState(
@@ -173,7 +181,7 @@ def neural_memory(
     form = MemoryForm(
         activation, residual, None if norm is None else _cast(norm, dtype), huber_delta
     )
-    with torch.autocast(q.device.type, enabled=False):  # the state is kept in float32, always
+    with full_precision(q):
         y, state = _IMPLEMENTATIONS[implementation](
             *tokens,
             memory_lr,

@@ -64,6 +64,8 @@ def check_tensors(
         if write_mask.dtype != torch.bool:
             raise ValueError(f"write_mask must be a bool tensor; got {write_mask.dtype}.")
     for name, (tensor, shape) in expected.items():
+        if not isinstance(tensor, Tensor):
+            raise ValueError(f"{name} must be a tensor; got a {type(tensor).__name__}.")
         if tensor.shape != shape:
             raise ValueError(
                 f"{name} must have shape {tuple(shape)} to go with q {tuple(q.shape)}; "

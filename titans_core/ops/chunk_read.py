@@ -231,7 +231,7 @@ def _over_chunks(x: Tensor, lead: torch.Size) -> Tensor:
 
 def _times_rest(x: Tensor, rest: Tensor) -> Tensor:
     """``(K N, b, d)`` times the same ``(N, d, e)`` for every chunk."""
-    lead = torch.Size((len(x) // len(rest), len(rest)))
+    lead = torch.Size((x.shape[0] // rest.shape[0], rest.shape[0]))
     product = _over_chunks(x, lead) @ rest
     return torch.unflatten(product, 1, (lead[0], -1)).transpose(0, 1).flatten(0, 1)
 

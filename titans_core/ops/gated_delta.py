@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from titans_core.ops.decay import decay_matrix, exp_decay, log_decay
+from titans_core.ops.state import full_precision
 
 # Tokens solved for at once; a tile, it changes nothing beyond rounding.
 BLOCK_SIZE = 32
@@ -113,7 +114,7 @@ def gated_delta(
         k, v = (x.masked_fill(silent[..., None], 0) for x in (k, v))
         beta, forget_gate = (x.masked_fill(silent, 0) for x in (beta, forget_gate))
     run = _IMPLEMENTATIONS["chunked" if implementation == "auto" else implementation]
-    with torch.autocast(q.device.type, enabled=False):  # the state is kept in float32, always
+    with full_precision(q):
         y, weights = run(*(x.to(dtype) for x in (q, k, v, beta, forget_gate)), weights)
     return y.to(q.dtype), weights
 

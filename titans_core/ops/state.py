@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from titans_core.ops.memory_mlp import Weights
@@ -42,3 +43,9 @@ class MemoryTrace(NamedTuple):
 
     surprise: Tensor
     memory_norm: Tensor
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Keep autocast off, where a state is worked on: it stays in float32, always."""
+    device = like.device.type
+    return torch.autocast("cpu" if device == "meta" else device, enabled=False)

@@ -270,7 +270,9 @@ def test_kinship_is_stored_and_asked_alike_however_sequences_come(
 def test_words_leave_a_late_class_to_the_networks(of_two_kinds: TitansDNAClassifier) -> None:
     X, y = both_kinds(seed=4)
     classes = [*np.unique(y), "late"]
-    learner = TitansDNAClassifier(**FAST, validation="random").partial_fit(X, y, classes=classes)
+    learner = TitansDNAClassifier(**FAST | {"n_networks": 2}, validation="random").partial_fit(
+        X, y, classes=classes
+    )
     late = strain_reads(40, seed=5)[0]
     learner.partial_fit(late + X[:40], ["late"] * 40 + list(y[:40]))
     model, asked = learner.model_, read_sequences(late)

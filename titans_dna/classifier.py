@@ -354,12 +354,13 @@ class TitansDNAClassifier(
         y = np.searchsorted(classes, labels).astype(np.int64)
         found = find_relatives(read, y) if isinstance(read, Sequences) else None
         if groups is None and found is not None and self.validation == "homology":
-            warn_of_relatives(found)
             groups = found.groups
         folds = make_folds(y, groups, self.n_networks, self.random_state)
         if not folds:
             warn_of_no_folds(y, groups)
         else:
+            if found is not None and groups is found.groups:
+                warn_of_relatives(found)
             warn_of_few_held_out([len(held) for _, held in folds], self.n_networks, y, groups)
         recipe = self._recipe(read)
         related = None if found is None else found.related

@@ -1,7 +1,7 @@
 """Which training sequences may not be parted when some of them are held out to choose by.
 
 Those that share a 30-mer are kept together, so that nothing is chosen by what was as good as seen.
-Two things make that impossible: a stretch that most sequences share, such as a primer, and
+Two things make that impossible: a stretch that many sequences share, such as a primer, and
 sequences that all come from a few genomes, where each overlaps the next. The first says nothing
 about kinship and is left out of the comparison. In the second case whoever asks about such
 sequences later will ask about relatives as well: then copies alone are kept together.

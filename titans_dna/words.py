@@ -30,8 +30,9 @@ Weights = tuple[NDArray[np.float32], NDArray[np.float32]]
 _LENGTHS = (12, 9)
 _PENALTIES = (0.3, 0.03, 3.0)
 _TOLERANCE = 1e-3
-_MOST_PRODUCTS = 1 << 27  # of words in all rows and classes: beyond, a part of the words must do
-_FEWEST_WORDS = 1 << 20
+# Words in all rows, times classes: beyond, an even part of the words must do.
+_MOST_PRODUCTS = 1 << 27
+_FEWEST_WORDS, _MOST_WORDS = 1 << 20, 1 << 24
 
 
 class WordPart:
@@ -45,7 +46,8 @@ class WordPart:
     ) -> list[Array]:
         """Learn from all rows; say what it would have said of each fold without it."""
         goal, weights = np.eye(len(class_weights), dtype=np.float32)[y], class_weights[y]
-        most = max(_FEWEST_WORDS, _MOST_PRODUCTS // len(class_weights))
+        most = _MOST_PRODUCTS // len(class_weights)
+        most = min(max(most, _FEWEST_WORDS), _MOST_WORDS)
 
         def describe(k: int) -> tuple[Codes, csr_matrix]:
             known = _recurring_words(inputs, k, most)
@@ -82,7 +84,6 @@ class WordPart:
     def to_dict(self) -> dict[str, Any]:
         """All that it has learned, as `save_tree` takes it."""
         return {
-            "kind": "words",
             "k": self.k,
             "known": self.known.view(np.int64),
             "coefficients": self.weights[0],

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from titans_core import (
     GatedDeltaNet,
     NeuralMemory,
     NeuralMemoryConfig,
+    backbone_from_dict,
     join_states,
     record_memory,
     state_from_dict,
@@ -225,11 +227,13 @@ def test_gates_of_masked_tokens_are_recorded_as_shut() -> None:
         assert (gate[mask] > 0).all()
 
 
-def test_a_module_is_pickled_by_torch() -> None:
-    module, file = build("mal"), io.BytesIO()
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_module_is_rebuilt_from_its_configuration_and_its_parameters(memory: str) -> None:
+    module, file = build("mal", memory), io.BytesIO()
     torch.save(module.state_dict(), file)
     file.seek(0)
-    other = Backbone(replace(module.config))
+    stored = json.dumps(asdict(module.config))
+    other = Backbone(backbone_from_dict(json.loads(stored)))
     other.load_state_dict(torch.load(file))
     x: Tensor = torch.randn(1, 9, DIM)
     assert torch.equal(module(x)[0], other(x)[0])

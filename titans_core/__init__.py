@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         BackboneConfig,
         GatedDeltaConfig,
         NeuralMemoryConfig,
+        backbone_from_dict,
     )
     from titans_core.gated_delta_net import GatedDeltaNet, GatedDeltaState
     from titans_core.introspection import record_memory
@@ -66,6 +67,7 @@ __all__ = [
     "NeuralMemoryConfig",
     "NeuralMemoryState",
     "OpenSegment",
+    "backbone_from_dict",
     "build_memory",
     "detach_state",
     "join_states",
@@ -99,6 +101,7 @@ _HOMES = {
     "NeuralMemoryConfig": "titans_core.config",
     "NeuralMemoryState": "titans_core.ops",
     "OpenSegment": "titans_core.state",
+    "backbone_from_dict": "titans_core.config",
     "build_memory": "titans_core.memory_layer",
     "detach_state": "titans_core.state",
     "join_states": "titans_core.state",

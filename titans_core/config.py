@@ -286,7 +286,15 @@ class BackboneConfig:
 
 
 def backbone_from_dict(stored: dict[str, Any]) -> BackboneConfig:
-    """What ``dataclasses.asdict`` made of a configuration, as that configuration again."""
+    """What ``dataclasses.asdict`` made of a configuration, as that configuration again.
+
+    Examples
+    --------
+    >>> from dataclasses import asdict
+    >>> config = BackboneConfig(memory=NeuralMemoryConfig(dim=8), num_blocks=2)
+    >>> backbone_from_dict(asdict(config)) == config
+    True
+    """
     memory, attention = stored["memory"], stored.get("attention")
     kind: Any = NeuralMemoryConfig if "chunk_size" in memory else GatedDeltaConfig
     attention = None if attention is None else AttentionConfig(**attention)

@@ -21,7 +21,7 @@ class MemoryAsContext(WithPersistentTokens):
 
     For each segment S of ``attention.window`` tokens, behind one norm and with persistent tokens P:
 
-    - ``h = M*(S W_Q)``, read from the memory as it was when the segment began,
+    - ``h = M*(S W_Q + b_Q)``, read from the memory as it was when the segment began,
     - ``y = S + Attn([P, h, S])`` at the tokens of S,
     - y is written into the memory, and ``o = gate(y, M(y))``.
 

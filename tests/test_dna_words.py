@@ -15,6 +15,7 @@ from sklearn.linear_model import Ridge
 from titans_core.persistence import load_tree, save_tree
 from titans_dna import TitansDNAClassifier, homology_groups, read_sequences
 from titans_dna import words as words_module
+from titans_dna.cli_output import facts_of_model
 from titans_dna.relatives import find_relatives
 from titans_dna.words import WordPart
 
@@ -249,6 +250,9 @@ def test_relatives_are_told_by_words_and_others_as_before(
     after = model.log_probabilities(sequences)
     np.testing.assert_array_equal(after[200:], before[200:])
     right = [(of_two_kinds.classes_[p.argmax(1)] == y)[:200].mean() for p in (before, after)]
+    assert abs(model.kinship.accuracy - right[1]) < 0.1
+    facts = facts_of_model(of_two_kinds)["relatives"]
+    assert list(facts) == ["all experts", "long words", "accuracy held out"]
     assert right[1] > max(0.9, right[0])
     np.testing.assert_allclose(np.exp(after).sum(1), 1, atol=1e-6)
 

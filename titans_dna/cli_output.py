@@ -91,6 +91,7 @@ def facts_of_model(classifier: TitansDNAClassifier) -> dict[str, Any]:
         names = "all experts", model.kinship.words.name
         weights = model.kinship.blend.weights.tolist()
         facts["relatives"] = dict(zip(names, weights, strict=True))
+        facts["relatives"]["accuracy held out"] = model.kinship.accuracy
     return facts
 
 
@@ -119,7 +120,7 @@ def in_words(facts: dict[str, Any]) -> dict[str, Any]:
         if name in ("problems", "warnings"):
             value = "\n".join(value) or None
         elif name in ("experts", "relatives"):
-            value = {expert: f"{weight:.2f}" for expert, weight in value.items()}
+            value = {expert: f"{number:.2f}" for expert, number in value.items()}
         elif name == "length" and value is not None:
             value = " / ".join(str(value[key]) for key in ("min", "median", "max"))
             name = "length, min / median / max"

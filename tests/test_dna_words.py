@@ -207,6 +207,16 @@ def test_given_groups_are_held_out_whole() -> None:
     assert [len(part) for part in np.split(held_out, order)] == [24] * 3
 
 
+def test_groups_that_leave_nothing_or_little_to_hold_out_are_named() -> None:
+    X, y = reads(60, 40)
+    with pytest.warns(UserWarning, match=r"60 sequences are of 1 group\(s\).* more `groups`"):
+        TitansDNAClassifier(**FAST).fit(X, y, groups=["one"] * 60)
+    uneven = ["large"] * 56 + ["a", "a", "b", "b"]
+    message = r"2 of 3 networks .* largest group is 56 sequences: give .* smaller `groups`"
+    with pytest.warns(UserWarning, match=message):
+        TitansDNAClassifier(**FAST | {"n_networks": 3}).fit(X, y, groups=uneven)
+
+
 @pytest.mark.parametrize(
     ("groups", "message"),
     [

@@ -83,10 +83,13 @@ def warn_of_no_folds(y: NDArray[np.int64], groups: NDArray[np.int64] | None) -> 
     why, cure = f"a class has {rows} row{'s' if rows > 1 else ''}", "give it more"
     if rows > 1 and groups is not None:
         why = (
-            f"all relatives are kept together, and the {len(y)} sequences are of "
-            f"{len(np.unique(groups))} group(s)"
+            f"copies, relatives or what `groups` puts together are kept together, and the {len(y)} "
+            f"sequences are of {len(np.unique(groups))} group(s)"
         )
-        cure = "give unrelated ones, or say validation='random' if relatives are no leak to you"
+        cure = (
+            "give unrelated ones or more `groups`; or say validation='random', without them, if "
+            "relatives are no leak to you"
+        )
     warnings.warn(
         f"nothing can be held out, as {why}: one network alone learns from all sequences, is not "
         f"stopped early, and probabilities are not calibrated. To have that, {cure}.",
@@ -103,12 +106,12 @@ def warn_of_few_held_out(
         return
     why, cure = f"the rarest class has {np.bincount(y)[np.unique(y)].min()} rows", "give it more"
     if groups is not None:
-        largest = int(np.bincount(groups).max())
-        why = f"relatives are kept together, and the largest group is {largest} sequences"
-        cure = (
-            "if what they share is a primer or a vector, cut it off, or say validation='random'; "
-            "of true relatives, that would be a leak"
+        largest = int(np.unique(groups, return_counts=True)[1].max())
+        why = (
+            "copies, relatives or what `groups` puts together are kept together, and the largest "
+            f"group is {largest} sequences"
         )
+        cure = "give more of the others, or smaller `groups`"
     warnings.warn(
         f"{len(held_out)} of {wanted} networks can be trained, with {sum(held_out)} of {len(y)} "
         f"sequences held out to choose by, as {why}: {cure}.",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from titans_dna.alphabet import COMPLEMENT
-from titans_dna.kmer_codes import MAX_K, Codes, canonical_codes, is_repeat
+from titans_dna.kmer_codes import MAX_K, Codes, canonical_codes, is_repeat, scatter
 from titans_dna.kmer_counting import is_int
 from titans_dna.label_values import check_labels
 from titans_dna.sequences import Sequences, read_sequences
@@ -277,9 +277,7 @@ def _gather(
     for at, block in canonical_codes(sequences, k):
         keep = ~is_repeat(block, k) if skip_repeats else np.ones(len(block), dtype=bool)
         if n_passes > 1:
-            # The codes are far from evenly spread; Fibonacci hashing makes the passes alike.
-            spread = (block * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
-            keep &= spread % np.uint64(n_passes) == number
+            keep &= scatter(block) % np.uint64(n_passes) == number
         codes.append(block[keep])
         positions.append(at[keep])
     return np.concatenate(codes), np.concatenate(positions)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from titans_dna.sequences import Sequences
 
-__all__ = ["BLOCK_BASES", "MAX_K", "Codes", "canonical_codes", "is_repeat", "unbroken"]
+__all__ = ["BLOCK_BASES", "MAX_K", "Codes", "canonical_codes", "is_repeat", "scatter", "unbroken"]
 
 Codes = NDArray[np.uint64]
 Positions = NDArray[np.int64]
@@ -97,6 +97,11 @@ def _canonical(bases: Codes, k: int) -> Codes:
         piece = piece[:-width] << shift | piece[width:]
         piece_backward = piece_backward[:-width] | piece_backward[width:] << shift
         width *= 2
+
+
+def scatter(codes: Codes) -> Codes:
+    """A number below 2**32 for each code, evenly spread as codes are not (Fibonacci hashing)."""
+    return (codes * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
 
 
 def is_repeat(codes: Codes, k: int) -> Mask:

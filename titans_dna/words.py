@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from titans_dna.batches import Rows
 from titans_dna.homology import rows_of
-from titans_dna.kmer_codes import Codes, canonical_codes
+from titans_dna.kmer_codes import Codes, canonical_codes, scatter
 from titans_dna.sequences import Sequences
 from titans_dna.sharpness import choose_sharpness, softmax
 
@@ -103,8 +103,7 @@ class WordPart:
 
 def draw(codes: Codes, share: float) -> NDArray[np.bool_]:
     """An even part of all codes, the same wherever they are met."""
-    scattered = (codes * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
-    drawn: NDArray[np.bool_] = scattered <= share * 2**32
+    drawn: NDArray[np.bool_] = scatter(codes) <= share * 2**32
     return drawn
 
 

@@ -174,6 +174,18 @@ def test_rows_that_do_not_follow_are_refused(
     pd.testing.assert_frame_equal(on_pandas.predict(), before)
 
 
+def test_a_row_without_its_table_is_refused(on_pandas: TitansForecaster) -> None:
+    row = FRAME.set_index(FRAME.index + pd.Timedelta(days=120)).iloc[0]
+    with pytest.raises(ValueError, match=r"y_new is a single row, .* df.iloc\[\[i\]\]"):
+        on_pandas.update(row)
+
+
+@pytest.mark.parametrize("seed", [-1, "first"])
+def test_a_seed_that_is_none_is_refused(on_numpy: TitansForecaster, seed: Any) -> None:
+    with pytest.raises(ValueError, match=f"random_state must be an int >= 0; got {seed!r}"):
+        on_numpy.sample_paths(5, random_state=seed)
+
+
 def test_other_columns_at_predict_than_at_fit_are_refused(on_pandas: TitansForecaster) -> None:
     with pytest.raises(ValueError, match=r"context has other columns .*missing \['b'\]"):
         on_pandas.predict(context=FRAME.drop(columns="b"))

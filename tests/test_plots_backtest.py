@@ -50,8 +50,12 @@ def test_forecasts_open_from_the_last_row_known_at_each_cutoff():
 
 def test_channels_model_and_history_can_be_chosen():
     found, y = result_of(width=8)
-    assert len(found.plot().axes) == 6
-    (ax,) = found.plot(["c7"], model="Naive", rows_before=3).axes
+    first = found.plot()
+    assert len(first.axes) == 6
+    assert first.get_suptitle() == "6 of 8 series"
+    chosen = found.plot(["c7"], model="Naive", rows_before=3)
+    assert not chosen.get_suptitle()
+    (ax,) = chosen.axes
     came, forecast, *_ = [drawn for drawn in ax.lines if len(drawn.get_xdata()) > 2]
     assert came.get_xdata()[0] == date2num(y.index[T - 5 * P - 3])
     assert set(forecast.get_ydata()) == {y["c7"].iloc[T - 5 * P - 1]}

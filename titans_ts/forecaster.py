@@ -363,6 +363,10 @@ class TitansForecaster:
         """
         if not is_count(n_paths):
             raise ValueError(f"n_paths must be an int >= 1; got {n_paths!r}.")
+        try:
+            np.random.default_rng(random_state)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"random_state must be an int >= 0; got {random_state!r}.") from error
         ahead = self._look_ahead(prediction_length, context, future)
         values = ahead.in_units(
             lambda o: o.paths(int(n_paths), np.random.default_rng(random_state))

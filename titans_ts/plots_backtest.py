@@ -72,6 +72,8 @@ def plot_backtest(
         before = max((len(past) - first) // 3, 8) if rows_before is None else rows_before
         _draw_channel(ax, past.iloc[max(first - before, 0) :], mine, model, levels)
         tidy(ax, name)
+    if channels is None and len(known) > len(names):
+        figure.suptitle(f"{len(names)} of {len(known)} series", x=0.01, ha="left", fontsize=10)
     write_dates(panels[-1], history["ds"])
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(

@@ -22,6 +22,7 @@ from titans_ts.windows import Array
 def read_table(y: Any, kind: Kind, roles: Roles, known: Layout | None, name: str) -> Parts:
     """Take apart a Series or a table; `known` is the layout of the panel fitted on, if any."""
     if kind == "series":
+        _check_not_a_row(y, name, known)
         labels: tuple[Label, ...] = (check_label(y.name, name),)
         for column in (*(roles.target_columns or ()), *roles.covariates):
             if column not in labels or column in roles.covariates:
@@ -58,6 +59,15 @@ class _Chosen:
 
     def __init__(self, targets: tuple[Any, ...], time: Any = None) -> None:
         self.targets, self.time = targets, time
+
+
+def _check_not_a_row(y: Any, name: str, known: Layout | None) -> None:
+    """``df.iloc[i]`` has channels where a Series has its rows."""
+    if known is not None and known.kind == "pandas" and set(known.columns) <= set(y.index):
+        raise ValueError(
+            f"{name} is a single row, whose time would be lost as the Series' name. Pass it as a "
+            "table: df.iloc[[i]], or row.to_frame().T with the name of the index."
+        )
 
 
 def _labels(y: Any, kind: Kind, name: str) -> tuple[Label, ...]:

@@ -1,8 +1,9 @@
 """What the kernels of ``titans_core/ops/chunked_triton`` multiply and have to move, and how fast.
 
 For a new stream with momentum and forgetting toward M_0, at depth 2 with norm and residual, taken
-in one segment; each further one (``SEGMENT_BYTES``) brings its start, anchor and M_0 once more. The
-interpreter of Triton counts the same: ``tests/test_kernel_roofline.py``.
+in one segment; each further one (``SEGMENT_BYTES``) brings its start, anchor and M_0 once more.
+Left out is what torch copies of a memory's start, end and anchor, and the zeros of ``g_k``.
+The interpreter of Triton counts the same: ``tests/test_kernel_roofline.py``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 OPS = Path(find_spec("titans_core").origin).parent / "ops"  # its package would import triton
-BLOCK_T: int = runpy.run_path(str(OPS / "chunked_triton" / "plan.py"))["BLOCK_T"]
+PLAN = runpy.run_path(str(OPS / "chunked_triton" / "plan.py"))
+BLOCK_T: int = PLAN["BLOCK_T"]
+KEPT_BYTES: int = PLAN["KEPT_BYTES"]
 PARTS, SOURCES = 2, 3  # what is written: W and S; what is read: W, S and M_0
 FORWARD, BOTH = "forward", "forward + backward"
 # SXM, the A100 with 80 GB: TFLOP/s in bf16 and TF32, dense; TB/s; SMs.
@@ -154,6 +157,7 @@ def costs(case: Case) -> dict[str, list[Cost]]:
         # in and out; g_G, g_read, g_shares with g_ends
         least=2 * gates + pairs + 2 * each + shares,
     )
-    after = [gate, read(keep=True), read_backward, write_backward, between, gates_backward]
+    again = [] if tiles * N * fast <= KEPT_BYTES else [write]  # of the forward none was kept
+    after = [gate, *again, read(keep=True), read_backward, write_backward, between, gates_backward]
     forward = [gate, write, read(keep=False)]
     return {FORWARD: forward, BOTH: forward + after}

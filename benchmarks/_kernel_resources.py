@@ -77,6 +77,7 @@ def resources(
     num_warps: int,
     num_stages: int = 1,
     maxnreg: int | None = None,
+    enable_fp_fusion: bool = True,
     aligned: Collection[str] = (),
 ) -> Resources:
     """Compile a kernel for a GPU that need not be there, and read what its machine code needs.
@@ -92,7 +93,7 @@ def resources(
         pointer left out (None) and, as a launch would have it, an integer that is 1.
     capability : int
         80 (A100) or 90 (H100).
-    num_warps, num_stages, maxnreg : int
+    num_warps, num_stages, maxnreg, enable_fp_fusion : int
         As for a launch. Where 255 registers do not suffice, ptxas may settle for 32 and spill the
         rest, unless maxnreg=255 tells it that more programs at a time are not wanted.
     aligned : collection of str
@@ -122,7 +123,12 @@ def resources(
     compiled = triton.compile(
         source,
         target=GPUTarget("cuda", capability, 32),
-        options={"num_warps": num_warps, "num_stages": num_stages, "maxnreg": maxnreg},
+        options={
+            "num_warps": num_warps,
+            "num_stages": num_stages,
+            "maxnreg": maxnreg,
+            "enable_fp_fusion": enable_fp_fusion,
+        },
     )
     metadata = compiled.metadata
     with tempfile.TemporaryDirectory() as folder:

@@ -115,13 +115,73 @@ def test_a_stream_may_be_cut_anywhere(cuts: tuple[int, ...]) -> None:
 
 
 @pytest.mark.gpu
-def test_a_long_stream_is_taken_in_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("poisoned_memory")
+@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("chunk_size", [5, 24])
+def test_a_long_stream_is_taken_in_segments_and_written_again_in_the_backward(
+    monkeypatch: pytest.MonkeyPatch, chunk_size: int, depth: int
+) -> None:
     from titans_core.ops import chunked_triton
 
-    monkeypatch.setattr(chunked_triton, "SEGMENT_BYTES", 1)  # a tile at a time
-    inputs = inputs_of(40, depth=1, norm=False, heads=1)
+    monkeypatch.setattr(chunked_triton, "SEGMENT_BYTES", 1)  # sqrt(tiles) at a time
+    monkeypatch.setattr(chunked_triton, "KEPT_BYTES", 0)
+    inputs = inputs_of(40, depth=depth, norm=depth == 2, heads=1)
     inputs["write_mask"] = torch.arange(40)[None] % 3 > 0
-    assert_kernels_agree(inputs, chunk_size=24, forget_toward="initial")
+    assert_kernels_agree(inputs, chunk_size=chunk_size, forget_toward="initial")
+
+
+@pytest.mark.parametrize("chunk_size", [1, 8, 16, 17, 1000])
+@pytest.mark.parametrize("learning", [False, True])
+def test_no_segment_takes_more_room_than_it_may(
+    monkeypatch: pytest.MonkeyPatch, chunk_size: int, learning: bool
+) -> None:
+    from titans_core.ops import chunked_triton
+    from titans_core.ops.chunked_triton import op
+
+    tile = 2 * 16 * 16 * 4  # bytes of W and S
+    monkeypatch.setattr(chunked_triton, "SEGMENT_BYTES", 4 * tile)
+    monkeypatch.setattr(chunked_triton, "KEPT_BYTES", 0)
+    write, written = op._write, []
+
+    def recording(*args: Any) -> dict[str, torch.Tensor]:
+        made = write(*args)
+        written.append(made["fast"].nbytes // tile)
+        return made
+
+    monkeypatch.setattr(op, "_write", recording)
+    single = converted(inputs_of(64, depth=1, norm=False, heads=1), torch.float32)
+    with torch.set_grad_enabled(learning):
+        neural_memory(**single, chunk_size=chunk_size, implementation="triton")
+    full = -(-64 // chunk_size) * -(-min(chunk_size, 64) // 16)  # tiles of all
+    most = max(4, int(full**0.5)) if learning else 4
+    # The anchor and the start lie there, too, and a cut may fall inside a tile.
+    assert max(written) <= most + 3
+    assert len(written) >= full // (most + 1)
+
+
+@pytest.mark.gpu
+def test_kernels_start_on_the_gpu_of_their_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    from titans_core.ops.chunked_triton import launch
+
+    guarded, started = [], []
+    own, start = torch.cuda.device_of, launch.Launch._start
+
+    def device_of(tensor: torch.Tensor) -> Any:
+        guarded.append(tensor.device)
+        return own(tensor)
+
+    def starting(self: Any, *args: Any) -> None:
+        started.append(self.tensors["q"].device)
+        start(self, *args)
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    monkeypatch.setattr(launch.Launch, "_start", starting)
+    single = converted(inputs_of(4, depth=1, norm=False, heads=1), torch.float32)
+    moved = {name: on_device(x) for name, x in single.items()}
+    y, _ = neural_memory(**moved, chunk_size=4, implementation="triton")
+    y.sum().backward()
+    assert guarded == started
+    assert len(started) == 8
 
 
 @pytest.mark.gpu
@@ -176,7 +236,8 @@ def test_the_operator_is_registered_as_pytorch_wants_it() -> None:
     form = (16, 0, "silu", True, None)
     given = (*tensors, mask, weights.requires_grad_(), gain, bias, weights.clone(), start, *form)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(memory_op, given, test_utils=checks)
+    for keep in (True, False):
+        torch.library.opcheck(memory_op, (*given, keep), test_utils=checks)
     without = (
         *tensors[:4],
         None,
@@ -188,7 +249,7 @@ def test_the_operator_is_registered_as_pytorch_wants_it() -> None:
         weights.detach(),
         start[:, :1],
     )
-    torch.library.opcheck(memory_op, (*without, *form), test_utils=checks)
+    torch.library.opcheck(memory_op, (*without, *form, True), test_utils=checks)
 
 
 @pytest.mark.gpu
@@ -243,11 +304,12 @@ def test_asked_for_by_name_it_says_what_it_cannot_do(monkeypatch: pytest.MonkeyP
     refused("depth 1 and 2, not 3", depth=3)
     refused(r"\(16, 32, 64, 128\) channels, not 24", dim=24)
     refused("multiple of 16, not 24", hidden=24)
+    refused("multiple of 32, not 48", dim=128, hidden=48)
     refused("not torch.float64", dtype=torch.float64)
     refused("chunk_start", read="chunk_start")
     refused("no trace", trace=[])
-    monkeypatch.setattr(triton_support, "_NO_TRITON", "triton is not installed")
-    refused("triton is not installed")
+    monkeypatch.setattr(triton_support, "_OLDEST", (99, 0))
+    refused("need triton >= 99.0; installed is 3")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     if DEVICE == "cpu":
         refused("on a GPU")
@@ -265,6 +327,32 @@ print(tuple(y.shape))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(2, 40, 16)"
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ("sys.modules['triton'] = None", "triton cannot be imported"),
+        ("import triton", "set it before Python starts"),
+    ],
+)
+def test_by_name_it_says_what_is_wrong_with_triton(before: str, reason: str) -> None:
+    code = f"""
+import os, sys
+os.environ.pop("TRITON_INTERPRET", None)
+{before}
+os.environ["TRITON_INTERPRET"] = "1"
+import torch
+from titans_core.ops import neural_memory
+x, gate = torch.ones(1, 4, 1, 16), torch.ones(1, 4, 1) / 9
+try:
+    neural_memory(x, x, x, gate, gate, gate, [x[:, 0, :, None].expand(1, 1, 16, 16)[0]],
+                  chunk_size=4, implementation="triton")
+except ValueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert reason in done.stdout
 
 
 def test_a_second_gradient_is_refused() -> None:

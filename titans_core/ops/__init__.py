@@ -111,9 +111,10 @@ def neural_memory(
     trace : list of MemoryTrace, optional
         The norms of surprise and anchor at every token are appended to it, detached.
     implementation : {"auto", "reference", "chunked", "step", "triton"}
-        "auto" takes the fastest that is exact for these inputs: "step" for one token under
-        ``torch.no_grad()``; on a GPU "triton", where it has a kernel; else "chunked". The last
-        two can be differentiated once.
+        "auto" takes what should be the fastest: "step" for one token under ``torch.no_grad()``;
+        on a GPU "triton", where it has a kernel; else "chunked". The last two can be differentiated
+        once. All are exact, but for bfloat16: of such q, k and v the kernels multiply weights and
+        errors in bfloat16, too, where the others multiply in float32.
 
     Returns
     -------
@@ -160,6 +161,8 @@ def neural_memory(
     check_tensors(q, k, v, gates, weights, norm, write_mask, state, chunk_size)
 
     implementation = _choose(implementation, q, weights, read, trace is not None)
+    if not q.numel():  # no memories, or no tokens
+        implementation = "reference"
     if state is None:
         state = _initial_state(weights, q.shape[0], momentum_decay is not None)
     dtype = torch.promote_types(q.dtype, torch.float32)

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
+from math import isqrt
+
 import torch
 from torch import Tensor
 
 from titans_core.ops.chunked_triton.op import memory_op
-from titans_core.ops.chunked_triton.plan import BLOCK_T
+from titans_core.ops.chunked_triton.plan import BLOCK_T, KEPT_BYTES, SEGMENT_BYTES
 from titans_core.ops.memory_mlp import MemoryForm, Weights
 from titans_core.ops.state import NeuralMemoryState
-
-# Weights and momentum are written down for every tile, and needed no longer where there are no
-# gradients; so a long stream is taken in segments, which changes nothing.
-SEGMENT_BYTES = 512 * 2**20
 
 
 def neural_memory_triton(
@@ -37,56 +35,59 @@ def neural_memory_triton(
     q, k and v may be in bfloat16 and then take half-precision products; all that is summed and
     kept is float32.
     """
-    n_tokens = q.shape[1]
-    tile_bytes = 4 * len(q) * sum(w[0].numel() for w in (*state.weights, *state.momentum))
-    at_once = max(1, SEGMENT_BYTES // tile_bytes) * BLOCK_T
-    if n_tokens > at_once:
-        outputs = []
-        for first in range(0, n_tokens, at_once):
-            part = slice(first, first + at_once)
-            y, state = neural_memory_triton(
-                q[:, part],
-                k[:, part],
-                v[:, part],
-                memory_lr[:, part],
-                None if momentum_decay is None else momentum_decay[:, part],
-                forget_gate[:, part],
-                state,
-                chunk_size=chunk_size,
-                form=form,
-                rest=rest,
-                write_mask=None if write_mask is None else write_mask[:, part],
-            )
-            outputs.append(y)
-        return torch.cat(outputs, dim=1), state
-    gain, bias = form.norm or (None, None)
+    tokens = (q, k, v, memory_lr, momentum_decay, forget_gate, write_mask)
+    slow = (
+        None if rest is None else _pack(tuple(w[None] for w in rest)),
+        *(form.norm or (None, None)),
+    )
     anchor, start = _pack(state.anchor), _pack(state.weights)[:, None]
     if state.momentum:
         start = torch.cat([start, _pack(state.momentum)[:, None]], dim=1)
-    y, end, opened, _ = memory_op(
-        q,
-        k,
-        v,
-        memory_lr,
-        momentum_decay,
-        forget_gate,
-        write_mask,
-        None if rest is None else _pack(tuple(w[None] for w in rest)),
-        gain,
-        bias,
-        anchor,
-        start,
-        chunk_size,
-        state.offset,
-        form.activation,
-        form.residual,
-        form.huber_delta,
+    needs_grad = torch.is_grad_enabled() and any(
+        x is not None and x.requires_grad for x in (*tokens, *slow, anchor, start)
     )
-    weights = _unpack(end[:, 0], state.weights)
-    momentum = _unpack(end[:, 1], state.weights) if state.momentum else ()
-    offset = (state.offset + n_tokens) % chunk_size
-    anchor_end = _unpack(opened, state.weights) if offset else weights
+    per_segment, keep = _segments(q.shape[1], 4 * start.numel(), chunk_size, needs_grad)
+    outputs, offset = [], state.offset
+    for first in range(0, q.shape[1], per_segment):
+        piece = [None if x is None else x[:, first : first + per_segment] for x in tokens]
+        y, start, opened, _ = memory_op(
+            *piece,
+            *slow,
+            anchor,
+            start,
+            chunk_size,
+            offset,
+            form.activation,
+            form.residual,
+            form.huber_delta,
+            keep,
+        )
+        offset = (offset + y.shape[1]) % chunk_size
+        anchor = opened if offset else start[:, 0]
+        outputs.append(y)
+    anchor_end, weights = (_unpack(x, state.weights) for x in (anchor, start[:, 0]))
+    momentum = _unpack(start[:, 1], state.weights) if state.momentum else ()
+    y = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
     return y, NeuralMemoryState(anchor_end, weights, momentum, offset)
+
+
+def _segments(
+    n_tokens: int, tile_bytes: int, chunk_size: int, needs_grad: bool
+) -> tuple[int, bool]:
+    """Tokens to take at once, and whether to keep what was written of them for the backward.
+
+    Weights and momentum are written down for every tile. Without gradients they are needed no
+    longer than until they were read. With gradients they are kept while they fit into
+    ``KEPT_BYTES``; beyond, only the start of each segment is, and the backward writes them again.
+    """
+    per_chunk = -(-chunk_size // BLOCK_T)  # tiles; a tile of a short chunk is not full
+    tiles = -(-n_tokens * per_chunk // chunk_size)
+    if needs_grad and tiles * tile_bytes <= KEPT_BYTES:
+        return n_tokens, True
+    at_once = SEGMENT_BYTES // tile_bytes
+    if needs_grad:
+        at_once = max(at_once, isqrt(tiles))
+    return max(1, at_once * chunk_size // per_chunk), False
 
 
 def _pack(weights: Weights) -> Tensor:

@@ -105,7 +105,8 @@ class Launch:
         known = {**self.tensors, **tensors, **self._numbers, **constants, "plan": plan}
         some = self.tensors["theta"]
         arguments = {n: some if known[n] is None else known[n] for n in kernel.arg_names}
-        kernel[(programs,)](**arguments, num_warps=warps(plan.D), **LAUNCH)
+        with torch.cuda.device_of(some):  # a kernel starts on the current GPU
+            kernel[(programs,)](**arguments, num_warps=warps(plan.D), **LAUNCH)
 
 
 def _contiguous(x: Tensor | None) -> Tensor | None:

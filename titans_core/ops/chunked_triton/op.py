@@ -1,5 +1,7 @@
 """The kernels as PyTorch operators, with gradients: what ``torch.compile`` and ``export`` see.
 
+An exported program is for the shapes that it was exported with.
+
 N = B H memories. The layers of a memory lie on an axis L, each with S = WIDTH D numbers; weights
 and momentum on an axis P, which is 1 where there is no momentum.
 """
@@ -22,14 +24,14 @@ _TOKENS = """
     Tensor memory_lr, Tensor? momentum_decay, Tensor forget_gate, Tensor? write_mask,
 """
 _SLOW = "Tensor? rest, Tensor? gain, Tensor? bias,"
+_STREAM = "Tensor anchor, Tensor start,"
 _FORM = "int chunk_size, int offset, str activation, bool residual, float? huber_delta"
 
 
 @torch.library.custom_op(
     "titans_core::neural_memory",
     mutates_args=(),
-    schema=f"({_TOKENS} {_SLOW} Tensor anchor, Tensor start, {_FORM}) "
-    "-> (Tensor, Tensor, Tensor, Tensor)",
+    schema=f"({_TOKENS} {_SLOW} {_STREAM} {_FORM}, bool keep) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 def memory_op(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Write T tokens into N memories, and read them.
@@ -46,6 +48,8 @@ def memory_op(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         ``(N, L, S)`` and ``(N, P, L, S)``, float32: where the stream is.
     chunk_size, offset, activation, residual, huber_delta
         As in `neural_memory`.
+    keep : bool
+        Whether the backward finds ``fast``, or writes it again.
 
     Returns
     -------
@@ -57,32 +61,41 @@ def memory_op(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         Like anchor: the weights when the chunk of the last token began.
     fast : Tensor
         ``(tiles + 2, N, P, L, S)``: the anchor, and what there was before each tile and after the
-        last. It is for the backward and has no gradient.
+        last; empty if it is not kept. It is for the backward and has no gradient.
     """
-    anchor, start = args[10:12]
-    launch = Launch(args[:10], start.shape, Form(*args[12:]))
-    fast = start.new_empty(launch.tiles + 2, *start.shape)
-    fast[0, :, 0], fast[1] = anchor, start
+    anchor, start, form, keep = *args[10:12], Form(*args[12:-1]), args[-1]
+    launch = Launch(args[:10], start.shape, form)
     y = torch.empty_like(args[0], memory_format=torch.contiguous_format)
-    made = {"fast": fast, "deltas": launch.room(BLOCK_T, launch.plan.D)}
-    launch.in_turn(write_kernel, {**made, **launch.gates()})
+    made = _write(launch, anchor, start)
+    fast = made["fast"]
     unused = dict.fromkeys(("products", "hidden", "scores"), fast)
     launch(read_kernel, {**made, **unused, "y": y}, KEEP=False)
-    return y, fast[-1].clone(), fast[launch.opened, :, 0].clone(), fast
+    end, opened = fast[-1].clone(), fast[launch.opened, :, 0].clone()
+    return y, end, opened, fast if keep else fast.new_empty(0)
+
+
+def _write(launch: Launch, anchor: Tensor, start: Tensor) -> dict[str, Tensor]:
+    """Walk through the tiles: ``fast``, and what is of use to the next kernel."""
+    fast = start.new_empty(launch.tiles + 2, *start.shape)
+    fast[0, :, 0], fast[1] = anchor, start
+    made = {"fast": fast, "deltas": launch.room(BLOCK_T, launch.plan.D), **launch.gates()}
+    launch.in_turn(write_kernel, made)
+    return made
 
 
 @memory_op.register_fake
 def _(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    q, anchor, start = args[0], *args[10:12]
-    launch = Launch(args[:10], start.shape, Form(*args[12:]))
-    fast = start.new_empty(launch.tiles + 2, *start.shape)
+    q, anchor, start, form, keep = args[0], *args[10:12], Form(*args[12:-1]), args[-1]
+    launch = Launch(args[:10], start.shape, form)
+    fast = start.new_empty((launch.tiles + 2, *start.shape) if keep else 0)
     return q.new_empty(q.shape), start.new_empty(start.shape), anchor.new_empty(anchor.shape), fast
 
 
 @torch.library.custom_op(
     "titans_core::neural_memory_backward",
     mutates_args=(),
-    schema=f"({_TOKENS} {_SLOW} Tensor fast, Tensor g_y, Tensor g_end, Tensor g_opened, {_FORM}) "
+    schema=f"({_TOKENS} {_SLOW} {_STREAM} Tensor fast, Tensor g_y, Tensor g_end, Tensor g_opened, "
+    f"{_FORM}) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
@@ -90,14 +103,18 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
 
     Of what is None there is an empty one.
     """
-    fast, g_y, g_end, g_opened = args[10:14]
-    launch = Launch(args[:10], fast.shape[1:], Form(*args[14:]))
+    anchor, start, fast, g_y, g_end, g_opened = args[10:16]
+    launch = Launch(args[:10], start.shape, Form(*args[16:]))
     plan, room = launch.plan, launch.room
     names = ("g_q", "g_k", "g_v", "g_theta", "g_eta", "g_alpha")
     made = dict(zip(names, _like(args[:6], g_end), strict=True))
     made["g_k"].zero_()
-    made |= {"fast": fast, "g_y": g_y.contiguous(), **launch.gates()}
-    made |= {"products": room(BLOCK_T, plan.D), "deltas": room(BLOCK_T, plan.D)}
+    if fast.numel():
+        made |= {"fast": fast, "deltas": room(BLOCK_T, plan.D), **launch.gates()}
+    else:
+        made |= _write(launch, anchor, start)
+        fast = made["fast"]
+    made |= {"g_y": g_y.contiguous(), "products": room(BLOCK_T, plan.D)}
     made |= {"hidden": room(BLOCK_T, plan.ROOM), "scores": room(BLOCK_T, BLOCK_T)}
     made["y"] = room(BLOCK_T, plan.D)
     launch(read_kernel, made, KEEP=True)
@@ -128,7 +145,7 @@ def memory_backward_op(*args: Any) -> tuple[Tensor, ...]:
 
 @memory_backward_op.register_fake
 def _(*args: Any) -> tuple[Tensor, ...]:
-    g_end, g_opened = args[12:14]
+    g_end, g_opened = args[14:16]
     of_tokens, slow = _like(args[:6], g_end), _like(args[7:10], g_end)
     return (*of_tokens, *slow, g_opened.new_empty(g_opened.shape), g_end.new_empty(g_end.shape))
 
@@ -159,23 +176,24 @@ def _over_batch(x: Tensor, batch: int) -> Tensor:
 
 
 def _setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-    ctx.save_for_backward(*inputs[:10], output[3])
-    ctx.form, ctx.shapes = inputs[12:], (inputs[11].shape, inputs[10].shape)
+    ctx.save_for_backward(*inputs[:12], output[3])
+    ctx.form = inputs[12:-1]
     ctx.mark_non_differentiable(output[3])
     ctx.set_materialize_grads(False)
 
 
 def _backward(ctx: Any, *g_outputs: Tensor | None) -> Any:
     *given, fast = ctx.saved_tensors
-    q, shapes = given[0], (given[0].shape, *ctx.shapes)
+    outputs = given[0], given[11], given[10]  # alike: q, start, anchor
     g_y, g_end, g_opened = (
-        fast.new_zeros(shape) if g is None else g
-        for g, shape in zip(g_outputs[:3], shapes, strict=True)
+        torch.zeros_like(x, memory_format=torch.contiguous_format) if g is None else g
+        for x, g in zip(outputs, g_outputs[:3], strict=True)
     )
-    found = memory_backward_op(*given, fast, g_y.to(q.dtype), g_end, g_opened, *ctx.form)
-    g_given = [*(g.to(q.dtype) for g in found[:3]), *found[3:6], None, *found[6:9]]
+    dtype = given[0].dtype
+    found = memory_backward_op(*given, fast, g_y.to(dtype), g_end, g_opened, *ctx.form)
+    g_given = [*(g.to(dtype) for g in found[:3]), *found[3:6], None, *found[6:]]
     g_given = [None if x is None else g for x, g in zip(given, g_given, strict=True)]
-    return (*g_given, *found[9:], *(None for _ in ctx.form))
+    return (*g_given, *(None for _ in ctx.form), None)
 
 
 def _refuse(ctx: Any, *_: Tensor | None) -> Any:

@@ -10,8 +10,13 @@ from dataclasses import dataclass, replace
 BLOCK_T = 16
 """Tokens of a tile: the least that a tensor core takes, as registers are what is scarce."""
 
+# Of weights and momentum at tiles' edges: how many bytes are written before they are read, and how
+# many of a call are kept for the backward. Neither changes the result.
+SEGMENT_BYTES = 2**29
+KEPT_BYTES = 2**30
+
 # The compiler, left alone, would rather spill a few registers than run fewer programs at a time.
-LAUNCH = {"num_stages": 1, "maxnreg": 255}
+LAUNCH = {"num_stages": 1, "maxnreg": 255, "enable_fp_fusion": True}
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,7 @@ class Plan:
         Whether there is momentum, a write mask, an M_0 that forgetting leads to, a LayerNorm, a
         clipped loss, a residual; and whether the activation is GELU.
     PRECISION : {"tf32x3", "bf16"}
-        Of products; sums are float32.
+        Of products, but for those of gates, which are always of three TF32 terms. Sums are float32.
     BLOCK_T, BLOCK_R, BLOCK_C : int
         Tokens of a tile; hidden units of the memory that are taken at once; and channels of a
         factor, where they are summed over.
@@ -70,6 +75,9 @@ class Plan:
 
 def fitted(plan: Plan, kernel: str) -> Plan:
     """The plan with the tiles at which a kernel, by its name, spills nothing."""
+    if kernel.startswith("gates"):  # they see no channels: one program for all
+        off = dict.fromkeys(("REST", "NORM", "HUBER", "RESIDUAL", "GELU"), False)
+        return replace(plan, D=16, WIDTH=16, DEPTH=1, PRECISION="tf32x3", **off)
     roomy_from = {"write_kernel": 64, "write_backward_kernel": 128}.get(kernel, 256)
     rows = 32 if roomy_from <= plan.D and plan.WIDTH % 32 == 0 else 16
     # Three TF32 terms of a number take more room than one of bfloat16.

@@ -38,15 +38,14 @@ def why_not_triton(q: Tensor, weights: Weights, read: str, traced: bool) -> str 
 
 
 def _no_triton(interpreted: bool) -> str | None:
-    """What is wrong with triton itself; imports it."""
+    """What is wrong with triton itself; imports it, with the kernels."""
     needed = ".".join(map(str, _OLDEST))
     try:
-        import triton
-        from triton.language import cdiv
+        from titans_core.ops.chunked_triton.pieces import INTERPRETED, VERSION
     except Exception as error:  # whatever a broken installation raises: torch's path still works
         return f"triton cannot be imported ({error}): pip install 'triton>={needed}', Linux only"
-    if tuple(int(x) for x in triton.__version__.split(".")[:2]) < _OLDEST:
-        return f"its kernels need triton >= {needed}; installed is {triton.__version__}"
-    if interpreted == isinstance(cdiv, triton.JITFunction):  # its own functions decide at import
+    if tuple(int(x) for x in VERSION.split(".")[:2]) < _OLDEST:
+        return f"its kernels need triton >= {needed}; installed is {VERSION}"
+    if interpreted != INTERPRETED:
         return "TRITON_INTERPRET has changed since triton was imported: set it before Python starts"
     return None

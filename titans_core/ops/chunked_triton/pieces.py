@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-from triton import knobs
 
-INTERPRETED = knobs.runtime.interpret
+VERSION = triton.__version__
+INTERPRETED = not isinstance(tl.cdiv, triton.JITFunction)  # as it was when triton was imported
 NORM_EPS = tl.constexpr(1e-5)
 INVERSE_SQRT_2 = tl.constexpr(0.7071067811865476)
 INVERSE_SQRT_2PI = tl.constexpr(0.3989422804014327)

@@ -113,7 +113,10 @@ def hour(text):
         (
             as_kind(shops(), "polars"),
             pl.DataFrame({"ds": [datetime(2024, 1, 7)], "y": [1.0]}),
-            r"^y_new is a polars DataFrame; the forecaster was fitted on a long polars DataFrame\.",
+            (
+                r"^y_new is a polars DataFrame; the forecaster was fitted on a long polars "
+                r"DataFrame\. Pass the same kind, with a column 'unique_id'\.$"
+            ),
         ),
         (
             as_kind(shops(), "polars"),
@@ -156,6 +159,24 @@ def hour(text):
 def test_rows_that_do_not_continue_the_panel_are_refused(fitted, new, message):
     with pytest.raises(ValueError, match=message):
         followed(fitted, new)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("ids", ["unique_id", "shop"])
+def test_a_table_without_the_ids_of_the_long_one_fitted_on_is_told_so(kind, ids):
+    table = {ids if name == "unique_id" else name: part for name, part in shops().items()}
+    roles = Roles(id_column=ids)
+    known = read_panel(as_kind(table, kind), roles).layout
+    new = {"ds": [str(time) for time in table["ds"]], "y": table["y"]}
+    with pytest.raises(ValueError, match=rf"^y_new has no id column '{ids}'\. It has \['ds', 'y'"):
+        read_panel(as_kind(new, kind), name="y_new", layout=known)
+
+
+def test_a_context_of_one_series_needs_no_ids():
+    known = read_panel(as_kind(shops(), "polars")).layout
+    one = {name: values[:1] for name, values in shops().items() if name != "unique_id"}
+    panel = read_panel(as_kind(one, "polars"), name="context", layout=known)
+    assert panel.layout.columns == ("y",)
 
 
 def test_a_context_may_hold_series_that_are_new():

@@ -62,9 +62,10 @@ def check_follows(
         more than `MAX_HOLE` steps late.
     """
     if _family(panel.layout) != _family(layout):
+        without = f", with a column {layout.id_name!r}" if layout.long else ""
         raise ValueError(
             f"{name} is {panel.layout.described}; the forecaster was fitted on "
-            f"{layout.described}. Pass the same kind."
+            f"{layout.described}. Pass the same kind{without}."
         )
     if panel.layout.count != layout.count:
         raise ValueError(

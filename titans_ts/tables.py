@@ -138,6 +138,8 @@ def _choose(
         free = ["y"]
     elif layout.long:
         free = [label for label, kind in _schema(y, free).items() if kind.is_numeric()]
+    elif known is not None and known.long and known.time_name in free:  # no context of one series
+        raise ValueError(_no_column("id", known.id_name, labels, name))
     return _Chosen(tuple(free), time)
 
 

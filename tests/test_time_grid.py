@@ -167,6 +167,47 @@ def test_times_that_are_on_no_grid_are_a_value_error(index, message):
         read_panel(on(index))
 
 
+def test_an_hour_that_comes_twice_a_year_is_told_from_rows_that_do():
+    hours = pd.date_range("2023-10-01", "2024-11-30", freq="h", tz="Europe/Berlin")
+    local = hours.tz_localize(None)
+    halves = pd.date_range("2024-10-27", periods=40, freq="30min", tz="Europe/Berlin")
+    for y in (on(local), on(halves.tz_localize(None)), long({"a": local[:99], "b": local})):
+        with pytest.raises(ValueError, match=r"; they may be local times, .*: write them in UTC"):
+            read_panel(y)
+    for twice in (pd.Timestamp("2024-02-25 02:00"), pd.Timestamp("2024-10-27 12:00")):
+        once = local.drop_duplicates()
+        with pytest.raises(ValueError, match=r" at row \d+\. Keep one row of each"):
+            read_panel(on(once.append(pd.DatetimeIndex([twice])).sort_values()))
+    days = pd.date_range("2024-10-01", periods=31)
+    with pytest.raises(ValueError, match=r"duplicated: 2024-10-27 at row 26, .*\. Keep one row"):
+        read_panel(on(days.insert(26, days[26])))
+
+
+@pytest.mark.parametrize("ids", [None, "unique_id"], ids=["wide", "long"])
+def test_the_cure_of_duplicated_times_keeps_the_order(ids):
+    days = pl.date_range(pl.date(2020, 1, 1), pl.date(2022, 12, 31), eager=True)
+    y = pl.DataFrame({"ds": [*days, days[-1]], "y": 1.0})
+    if ids is not None:
+        y = pl.concat([y.select(pl.lit(name).alias(ids), "ds", "y") for name in "ba"])
+    with pytest.raises(ValueError, match="are duplicated") as error:
+        read_panel(y)
+    cured = eval(str(error.value).split("e.g. ")[1].rstrip("."), {"y": y})
+    assert cured["ds"].to_list() == (1 if ids is None else 2) * days.to_list()
+    assert len(read_panel(cured).series) == (1 if ids is None else 2)
+
+
+@pytest.mark.parametrize("freq", ["MS", "QS"])
+def test_days_that_may_be_months_are_told(freq):
+    meant = pd.date_range("2015-01-01", periods=40, freq=freq).delete(7)
+    read = pd.DatetimeIndex([time.replace(month=1, day=time.month) for time in meant])
+    for y in (on(read), long({"a": read, "b": read})):
+        with pytest.raises(ValueError, match=r"\. With days and months exchanged, they are months"):
+            read_panel(y)
+    apart = pd.DatetimeIndex(["2015-01-01", "2015-01-02", "2015-01-03", "2019-01-02"])
+    with pytest.raises(ValueError, match=r"Is a time mistyped\?"):
+        read_panel(on(apart))
+
+
 @pytest.mark.parametrize(
     ("y", "cure"),
     [

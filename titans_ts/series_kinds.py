@@ -45,7 +45,8 @@ _POLARS_CURES = {
     "infinite": "Replace them, e.g. using pl.col(...).is_finite()",
     "untimed": "Drop such rows: {y}.drop_nulls({column!r})",
     "unsorted": "Sort the rows: {y}.sort({column!r})",
-    "duplicated": "Keep one row of each, e.g. {y}.unique({column!r}, keep='last')",
+    "duplicated": "Keep one row of each, e.g. {y}.unique({column!r}, keep='last', "
+    "maintain_order=True)",
     "uneven": "Resample it, e.g. {y}.group_by_dynamic({column!r}, every=...), or drop the times: "
     "{y}.drop({column!r})",
     "single": "Give more rows, or drop the times: {y}.drop({column!r})",
@@ -57,7 +58,8 @@ _PYARROW_CURES = {
     "infinite": "Replace them, e.g. using pyarrow.compute.if_else and is_finite",
     "untimed": "Drop such rows: {y}.filter(pyarrow.compute.field({column!r}).is_valid())",
     "unsorted": "Sort the rows: {y}.sort_by({column!r})",
-    "duplicated": "Keep one row of each, e.g. {y}.group_by({column!r}).aggregate(...)",
+    "duplicated": "Keep one row of each, e.g. {y}.group_by({column!r}, use_threads=False)"
+    ".aggregate(...)",
     "uneven": "Resample it, e.g. with pyarrow.compute.floor_temporal and group_by, or drop the "
     "times: {y}.drop_columns({column!r})",
     "single": "Give more rows, or drop the times: {y}.drop_columns({column!r})",
@@ -72,13 +74,14 @@ _LONG_CURES: dict[str, dict[str, str]] = {
     },
     "polars": {
         "text": "Cast it to a number, or leave it out of the roles",
-        "duplicated": "Keep one row of each, e.g. {y}.unique([{id!r}, {column!r}], keep='last')",
+        "duplicated": "Keep one row of each, e.g. {y}.unique([{id!r}, {column!r}], keep='last', "
+        "maintain_order=True)",
         "uneven": "Resample it, e.g. {y}.sort({column!r}).group_by_dynamic({column!r}, every=..., "
         "group_by={id!r})",
     },
     "pyarrow": {
-        "duplicated": "Keep one row of each, e.g. {y}.group_by([{id!r}, {column!r}])"
-        ".aggregate(...)",
+        "duplicated": "Keep one row of each, e.g. {y}.group_by([{id!r}, {column!r}], "
+        "use_threads=False).aggregate(...)",
         "uneven": "Resample it, e.g. with pyarrow.compute.floor_temporal and group_by",
     },
 }

@@ -20,6 +20,7 @@ from titans_ts.time_axis import (
     scalar,
     show,
 )
+from titans_ts.time_hints import MONTHS_FIRST, PUT_BACK, months_first, put_back
 from titans_ts.time_step import UNITS, calendar, infer_step
 
 MAX_SPARSE = 2  # grid rows for each row given: more than half missing is no series with holes
@@ -96,8 +97,21 @@ class _Laying:
         for problem, bad in {"unsorted": gaps < 0, "duplicated": gaps == 0}.items():
             if (bad & within).any():
                 row = int(np.argmax(bad & within))
-                text = f"{self._at(row, key=False)}, then {self._at(row + 1)}"
-                self._fail(problem, f"the times of {self.name} are {problem}: {text}")
+                text = f"the times of {self.name} are {problem}: {self._at(row, key=False)}, then "
+                text += self._at(row + 1)
+                if self._put_back():
+                    raise ValueError(f"{text}; {PUT_BACK}.")
+                self._fail(problem, text)
+
+    def _put_back(self) -> bool:
+        """Whether all times that come twice may be those of an hour that does."""
+        if self.layout.time != "datetime" or self.layout.timezone is not None:
+            return False
+        import pandas as pd
+
+        owner = np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
+        twice = pd.DataFrame({"owner": owner, "time": self.times}).duplicated().to_numpy()
+        return bool(twice.any()) and put_back(self.times[twice])
 
     def _on_calendar(self) -> Any:
         """Rows on grids that pandas counts off; all series share one if they can."""
@@ -205,7 +219,8 @@ class _Laying:
                 f"{show(scalar(self.times[at + 1]))}"
             )
             if rows[series] > MAX_TYPO * counts[series]:
-                raise ValueError(f"{text}. Is a time mistyped? Correct it, or drop that part.")
+                meant = "Is a time mistyped? Correct it, or drop that part"
+                raise ValueError(f"{text}. {MONTHS_FIRST if self._months_first() else meant}.")
             self._fail("uneven", f"{text}: more than half is missing")
 
     def _off_grid(self, row: int, due: Any) -> NoReturn:
@@ -216,11 +231,17 @@ class _Laying:
             f"{self.layout.step!r} {show(scalar(times[0]))} is due, got {self._at(row)}",
         )
 
+    def _months_first(self) -> bool:
+        stamps = self.layout.time in ("date", "datetime")
+        return stamps and months_first(self.parts.times, self.bounds)
+
     def _at(self, row: int, *, key: bool = True) -> str:
         return f"{show(scalar(self.parts.times[row]))} at {self.parts.place(row, key=key)}"
 
     def _fail(self, problem: str, text: str) -> NoReturn:
         layout = self.layout
+        if problem == "uneven" and self._months_first():
+            raise ValueError(f"{text}. {MONTHS_FIRST}.")
         raise ValueError(f"{text}. {cure(problem, layout, self.name, layout.time_name)}")
 
 

@@ -51,7 +51,7 @@ def backtest(
         str,
         typer.Option(
             metavar="no|update|K",
-            help="Learn later rows: never, as they come, or fit again at every K-th cutoff.",
+            help="Later rows: read by the memories alone, learned, or fitted at every K-th cutoff.",
         ),
     ] = "no",
     columns: Columns = None,

@@ -70,14 +70,60 @@ def test_what_does_not_rise_or_is_called_otherwise_is_a_channel(tmp_path: Path) 
     assert info(model_of(table, tmp_path))["channels"] == ["time", "count", "y"]
 
 
-@pytest.mark.parametrize("word", ["?", "3,5", "n/a"])
-def test_a_value_that_is_no_number_is_shown_with_its_row(word: str, tmp_path: Path) -> None:
+def with_words(*words: str) -> list[str]:
+    """Numbers as text, with words from the 18th on."""
     values = [f"{value:.3f}" for value in WAVE]
-    values[17] = word
+    values[17 : 17 + len(words)] = words
+    return values
+
+
+@pytest.mark.parametrize("word", ["?", "-", "NA", "N/A", "n/a", "#N/A", "NaN", "null", "None"])
+def test_usual_spellings_of_missing_values_are_missing_values(word: str, tmp_path: Path) -> None:
+    table = pl.DataFrame({"ds": T, "a": with_words(word)})
+    spelled = run("forecast", model_of(table, tmp_path))[0]
+    empty = table.with_columns(a=pl.Series(with_words("")))
+    assert run("forecast", model_of(empty, tmp_path))[0] == spelled
+
+
+def test_spellings_of_missing_values_stay_categories_of_text(tmp_path: Path) -> None:
+    kinds = pl.DataFrame({"y": WAVE, "kind": ["-" if t % 3 else "dry" for t in T]})
+    model = model_of(kinds, tmp_path, "--past-covariates", "kind")
+    assert info(model)["covariates"]["past"] == ["kind=-", "kind=dry"]
+
+
+def test_values_that_are_no_numbers_are_shown_counted_and_cured(tmp_path: Path) -> None:
+    pl.DataFrame({"a": with_words("x", "x", "off"), "b": WAVE}).write_csv(tmp_path / "rows.csv")
+    fit = ("fit", tmp_path / "rows.csv", "-o", tmp_path / "model", *SIZES)
+    message = error_of(*fit)
+    assert "'a' does not hold numbers alone but 'x' in row 18 and 2 more ('x' 2 times)" in message
+    assert "an empty field is a missing value" in message
+    assert "na_values='x'" in message
+    assert message.endswith("or choose the channels, as in --columns b\n")
+    message = error_of(*fit, "--columns", "a")
+    assert "na_values='x'" in message
+    assert "--columns" not in message
+
+
+@pytest.mark.parametrize("words", [["3,5"], ["3,5"] * 100, ["1.234,5"] * 100, ["1,234"] * ROWS])
+def test_decimal_commas_are_told_from_text(words: list[str], tmp_path: Path) -> None:
+    values = with_words(*words)[-ROWS:]
     pl.DataFrame({"a": values, "b": WAVE}).write_csv(tmp_path / "rows.csv")
     message = error_of("fit", tmp_path / "rows.csv", "-o", tmp_path / "model", *SIZES)
-    assert f"'a' does not hold numbers alone but '{word}' in row 18" in message
-    assert "--columns b" in message
+    assert f"'a' does not hold numbers alone but '{words[0]}' in row" in message
+    assert "write 3.5 with a point" in message
+    assert message.endswith("--columns b\n")
+    pl.DataFrame({"a": values, "b": values}).write_csv(tmp_path / "rows.csv")
+    message = error_of("fit", tmp_path / "rows.csv", "-o", tmp_path / "model", *SIZES)
+    assert "--columns" not in message
+
+
+def test_text_is_no_channel_named_or_not(tmp_path: Path) -> None:
+    pl.DataFrame({"a": ["w"] * ROWS, "b": WAVE}).write_csv(tmp_path / "rows.csv")
+    fit = ("fit", tmp_path / "rows.csv", "-o", tmp_path / "model", *SIZES)
+    message = error_of(*fit)
+    assert "choose the channels, as in --columns b. If it holds the times, write them" in message
+    assert "if it tells series apart, say --id-column a" in message
+    assert "leave it out of --columns" in error_of(*fit, "--columns", "a,b")
 
 
 @pytest.mark.parametrize("mark", [";", "\t"])

@@ -7,16 +7,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from titans_ts.file_times import (
+    TIME_NAMES,
+    check_once,
+    check_read,
+    columns_of_times,
+    unread_times,
+    with_dates,
+)
+
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Columns", "as_numbers", "choose_columns", "columns_of_times"]
+__all__ = ["ID_COLUMN", "Columns", "as_numbers", "choose_columns"]
 
 ID_COLUMN = "unique_id"
-TIME_NAMES = ("date", "datetime", "ds", "time", "timestamp", "year")
-"""Columns of rising whole numbers that are called so, in any case, are times."""
 
-_MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
+_MISSING = ["", "?", "-", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"]  # in any case
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ def choose_columns(
         As `read_data` returns them.
     time_column : str or None
         The times; None takes "ds" of a long table, else the only dates, if there are any, else
-        whole numbers that rise, in a column of a wide table that `TIME_NAMES` has.
+        text that by its name holds times, which is refused, else whole numbers that rise, in a
+        column of a wide table that `TIME_NAMES` has.
     columns : str or None
         The channels as a line of CSV, ``"a,b"``; None takes "y" of a long table, else its columns
         of numbers; of a wide one all other columns. Covariates are none of them.
@@ -97,10 +105,14 @@ def choose_columns(
     roles = {"columns": channels, **beside}
     _check_named_once(roles, {time_column: "holds the times", id_column: "holds the ids"})
     _check_there(rows, own, roles)
-    _check_read(rows, time_column)
+    if time_column is not None:
+        rows = with_dates(rows, [time_column])
+    check_read(rows, time_column)
+    check_once(rows, time_column, id_column)
     rows = as_numbers(rows, others)
     if bad := [name for name in channels if name not in _numeric(rows, channels)]:
-        raise ValueError(_not_numbers(rows, bad, _numeric(rows, free)))
+        could_be = None if columns is not None else _numeric(rows, free)
+        raise ValueError(_not_numbers(rows, bad, could_be))
     if not channels:
         raise ValueError("no column holds numbers to forecast; name some with --columns")
     targets = None if id_column is None else tuple(channels)
@@ -117,19 +129,13 @@ def as_numbers(rows: pl.DataFrame, names: Iterable[str]) -> pl.DataFrame:
     for name in names:
         if rows.schema[name] == pl.String:
             words = rows[name].str.strip_chars()
-            numbers = words.set(words.is_in(_MISSING), None).cast(pl.Float64, strict=False)
-            if numbers.null_count() == (words.is_in(_MISSING) | words.is_null()).sum():
+            missing = words.str.to_lowercase().is_in(_MISSING)
+            numbers = words.set(missing, None).cast(pl.Float64, strict=False)
+            if numbers.null_count() == (missing | words.is_null()).sum():
                 rows = rows.with_columns(numbers.alias(name))
         elif rows.schema[name] == pl.Null:
             rows = rows.with_columns(pl.col(name).cast(pl.Float64))
     return rows
-
-
-def columns_of_times(rows: pl.DataFrame) -> list[str]:
-    """Names of the columns that hold dates or time stamps."""
-    import polars as pl
-
-    return [name for name, dtype in rows.schema.items() if dtype in (pl.Date, pl.Datetime)]
 
 
 def _names(line: str) -> list[str]:
@@ -140,25 +146,49 @@ def _numeric(rows: pl.DataFrame, names: list[str]) -> list[str]:
     return [name for name in names if rows.schema[name].is_numeric()]
 
 
-def _not_numbers(rows: pl.DataFrame, bad: list[str], numeric: list[str]) -> str:
-    """What is wrong with channels that are no numbers: one value, or all of them."""
+def _not_numbers(rows: pl.DataFrame, bad: list[str], others: list[str] | None) -> str:
+    """What is wrong with channels that are no numbers: some values, or all of them.
+
+    ``others`` could be channels; None if the user named the channels, who is not to name others.
+    """
     import polars as pl
 
-    words = rows[bad[0]].cast(pl.String).str.strip_chars()
+    name = bad[0]
+    words = rows[name].cast(pl.String).str.strip_chars()
     wrong = words.cast(pl.Float64, strict=False).is_null() & words.is_not_null()
-    wrong &= ~words.is_in(_MISSING)
+    wrong &= ~words.str.to_lowercase().is_in(_MISSING)
     row = int(wrong.arg_max() or 0)
-    if wrong.sum() <= len(rows) / 2:
+    word = words[row]
+    choose = f"choose the channels, as in --columns {','.join(others or []) or 'a,b'}"
+    commas = words.filter(wrong).str.contains(r"^[-+]?\d[\d.,]*,\d[\d.]*$").sum()
+    if 2 * commas > wrong.sum() or 2 * wrong.sum() <= len(rows):
         more = f" and {wrong.sum() - 1} more" if wrong.sum() > 1 else ""
-        return (
-            f"{bad[0]!r} does not hold numbers alone but {words[row]!r} in row {row + 1}{more}; "
-            "leave missing values empty, write 3.5 with a point, or choose the channels, as in "
-            f"--columns {','.join(numeric) or 'a,b'}"
+        alike = int((words == word).sum())
+        often = f" ({word!r} {alike} times)" if alike > 1 else ""
+        cure = (
+            f"an empty field is a missing value: leave it empty, as pandas.read_csv(..., "
+            f"na_values={word!r}) and to_csv do"
         )
-    return (
-        f"{', '.join(map(repr, bad))} does not hold numbers but {words[row]!r}; choose "
-        f"the channels, as in --columns {','.join(numeric) or 'a,b'}"
-    )
+        if 2 * commas > wrong.sum():
+            cure = (
+                "write 3.5 with a point, and 1234 without marks between thousands; pandas.read_csv "
+                "reads others by its decimal and thousands"
+            )
+        return (
+            f"{name!r} does not hold numbers alone but {word!r} in row {row + 1}{more}{often}; "
+            f"{cure}{f', or {choose}' if others else ''}"
+        )
+    if others is None:
+        choose = (
+            "a channel must hold numbers: leave it out of --columns, or, if it helps to forecast "
+            "others, name it as a covariate"
+        )
+    elif name == rows.columns[0] and rows.schema[name] == pl.String:
+        choose += (
+            ". If it holds the times, write them as 2024-12-31 or 2024-12-31 23:00:00; if it tells "
+            f"series apart, say --id-column {name}"
+        )
+    return f"{', '.join(map(repr, bad))} does not hold numbers but {word!r}; {choose}"
 
 
 def _choose_times(
@@ -170,6 +200,10 @@ def _choose_times(
     if id_column is not None and "ds" in rows.columns:
         return "ds"
     stamps = [name for name in columns_of_times(rows) if name not in (id_column, *taken)]
+    if not stamps:
+        free = [name for name in rows.columns if name not in (id_column, *taken)]
+        if (unread := unread_times(rows, free)) is not None:
+            return unread
     if len(stamps) > 1:
         raise ValueError(f"several columns hold times, {stamps}; name one with --time-column")
     if id_column is not None and not stamps:
@@ -211,14 +245,6 @@ def _check_there(rows: pl.DataFrame, own: list[str], roles: dict[str, list[str]]
             raise ValueError(
                 f"there is no column {unknown[0]!r}{where}; name some of {rows.columns}"
             )
-
-
-def _check_read(rows: pl.DataFrame, time_column: str | None) -> None:
-    if time_column is not None and str(rows.schema[time_column]) == "String":
-        raise ValueError(
-            f"the times in {time_column!r} cannot be read, such as {rows[time_column][0]!r}; "
-            "write them as 2024-12-31 or 2024-12-31 23:00:00"
-        )
 
 
 def _option(role: str) -> str:

@@ -9,7 +9,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from titans_ts.file_columns import ID_COLUMN, TIME_NAMES, as_numbers, columns_of_times
+from titans_ts.file_columns import ID_COLUMN, as_numbers
+from titans_ts.file_times import (
+    check_once,
+    check_read,
+    columns_of_times,
+    join_dates_and_times,
+    says_time,
+    with_dates,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -57,7 +65,10 @@ def read_file(path: Path, id_column: object = None) -> pl.DataFrame:
     """Read a table with at least one row: parquet by its suffix, else text with commas.
 
     In text, ids are taken as they are written, ``01`` is not ``1``; they are numbers only if all
-    are whole ones without anything before them. Dates may be written as 2024-12-31 or 20241231.
+    are whole ones without anything before them. Dates may be written as 2024-12-31, 31/12/2024 or
+    31.12.2024 and, in a column whose name says so, as 20241231, 2024-12 or 2024Q4, which are the
+    first days of a month and of a quarter. Times of day in a column "time" are joined to the only
+    dates.
 
     Raises
     ------
@@ -70,16 +81,18 @@ def read_file(path: Path, id_column: object = None) -> pl.DataFrame:
 
     if not path.is_file():
         raise FileNotFoundError(f"there is no file '{path}'; check the path")
+    ids = ID_COLUMN if id_column is None else str(id_column)
     try:
-        if path.suffix.lower() == ".parquet":
-            rows = pl.read_parquet(path)
-        else:
-            rows = _read_text(path, ID_COLUMN if id_column is None else str(id_column))
+        parquet = path.suffix.lower() == ".parquet"
+        rows = pl.read_parquet(path) if parquet else _read_text(path, ids)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"cannot read '{path}': {error}") from error
     if rows.is_empty():
         raise ValueError(f"'{path}' has no rows")
-    return _with_dates(rows, [name for name in rows.columns if name.lower() in TIME_NAMES])
+    if not columns_of_times(rows):
+        first = [name for name in rows.columns[:1] if name != ids and rows[name].dtype == pl.String]
+        rows = with_dates(rows, [name for name in rows.columns if says_time(name)] or first)
+    return join_dates_and_times(rows)
 
 
 def _read_text(path: Path, ids: str) -> pl.DataFrame:
@@ -100,18 +113,6 @@ def _read_text(path: Path, ids: str) -> pl.DataFrame:
     return rows.with_columns(whole) if plain else rows
 
 
-def _with_dates(rows: pl.DataFrame, names: list[str]) -> pl.DataFrame:
-    """Columns that by name hold times, and by all their values dates such as 20241231, as dates."""
-    import polars as pl
-
-    for name in names:
-        if rows.schema[name].is_integer() and rows[name].is_between(1000_00_00, 3000_00_00).all():
-            dates = rows[name].cast(pl.String).str.to_date("%Y%m%d", strict=False)
-            if dates.null_count() == 0:
-                rows = rows.with_columns(dates)
-    return rows
-
-
 def match_layout(rows: pl.DataFrame, layout: Layout) -> Any:
     """Turn rows of a file into what the model was fitted on: its columns, time zone and kind.
 
@@ -128,6 +129,8 @@ def match_layout(rows: pl.DataFrame, layout: Layout) -> Any:
         For `update`, which checks them. An axis that no file has is left to it to refuse.
     """
     rows, times = _match_times(rows, layout)
+    if times and (not layout.long or layout.id_name in rows.columns):
+        check_once(rows, times[0], layout.id_name)
     channels = [name for name in rows.columns if name in layout.columns]
     rows, covariates = _match_covariates(
         as_numbers(rows, channels), layout.roles.covariates, layout
@@ -199,6 +202,10 @@ def _match_times(rows: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, list
 
     known = layout.time_name in rows.columns
     times = [str(layout.time_name)] if known else columns_of_times(rows)
+    if layout.axis != "counts":
+        rows = with_dates(rows, times)
+    for name in times:
+        check_read(rows, name)
     zoned = [name for name in times if getattr(rows.schema[name], "time_zone", None)]
     if layout.timezone is not None:  # a text file gives offsets, which polars reads as UTC
         rows = rows.with_columns(pl.col(zoned).dt.convert_time_zone(layout.timezone))

@@ -141,6 +141,8 @@ def test_of_two_seasons_the_shorter_is_taken_unless_the_longer_says_more():
     day, week = np.sin(2 * np.pi * t / 24), t // 24 % 7 >= 5
     assert detect_season([(3 * day + 0.3 * week)[:, None]]) == 24
     assert detect_season([(day + 2.0 * week)[:, None]]) == 168
+    # A week that fits in few times: fewer pairs of rows tell of it, and more of what they tell.
+    assert detect_season([(day + 0.7 * week)[: 24 * 7 * 4, None]]) == 168
 
 
 def test_there_is_no_season_in_noise_or_in_what_does_not_vary():

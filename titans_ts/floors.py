@@ -10,9 +10,9 @@ from titans_ts.windows import Array
 
 __all__ = ["detect_season", "repeat_season", "season_errors"]
 
-# Of the autocorrelation: how far a peak must stand out to be a season, and how near the highest
-# peak a shorter one must come to be taken instead.
-_LEAST_PROMINENCE, _NEARLY = 0.05, 0.95
+# Of the autocorrelation: how far a peak must stand out to be a season, and the share of the highest
+# that a shorter one may lack to be taken instead.
+_LEAST_PROMINENCE, _NEARLY = 0.05, 0.05
 _SHARPENED_ROWS = 50_000  # last ones of a series that say what its season is exactly
 _MANY_SEASONS = 10  # over which rows add up
 # Rows that the quantiles of a floor's errors are taken from, at most: the last ones.
@@ -24,7 +24,9 @@ def detect_season(values: Sequence[Array]) -> int:
 
     The autocorrelation (biased, of what a straight line leaves, mean over channels and series) has
     a peak at each season and its multiples. Of the peaks that stand out by 0.05, and by four times
-    the standard error of noise, the shortest is taken that comes within 5 % of the highest.
+    the standard error of noise, the shortest is taken that comes within 5 %, or two standard
+    errors, of the highest; there, lags that fit in thrice are compared by what pairs of rows tell,
+    which are the fewer the longer the lag.
 
     Parameters
     ----------
@@ -67,7 +69,8 @@ def detect_season(values: Sequence[Array]) -> int:
     peaks, _ = find_peaks(correlation, height=stands_out, prominence=stands_out)
     if not len(peaks):
         return 1
-    near = peaks[correlation[peaks] >= _NEARLY * correlation[peaks].max()]
+    height = correlation[peaks] / np.where(3 * peaks <= longest, 1 - peaks / longest, 1.0)
+    near = peaks[height >= height.max() - max(_NEARLY * height.max(), 2 / np.sqrt(longest))]
     # A broad peak has ripples: of those around the shortest, the highest.
     around = near[near < 1.5 * near[0]]
     return _sharpen(values, int(around[np.argmax(correlation[around])]))

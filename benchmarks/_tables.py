@@ -230,22 +230,23 @@ def dna_ablation() -> str:
 
 
 def drift_stream() -> str:
-    """One line per case: squared errors of each provider, at first after the move and later."""
+    """One line per case: errors of each provider later and at first, and what intervals hold."""
     scores: dict[str, dict[tuple[str, str], list[float]]] = {}
     for row in _record.read("drift_stream"):
         each = scores.setdefault(row["case"], {})
         each.setdefault((row["provider"], row["metric"]), []).append(float(row["value"]))
     providers = list(dict.fromkeys(provider for each in scores.values() for provider, _ in each))
-    lines = ["| MSE, last third (first 20 windows) | " + " | ".join(providers) + " |"]
+    lines = ["| MSE, last third (first 20 windows), 80 % intervals hold | "]
+    lines[0] += " | ".join(providers) + " |"
     lines += ["|---|" + "---|" * len(providers)]
     for case, each in scores.items():
         cells = []
         for provider in providers:
             late = statistics.mean(each[provider, "MSE, last third"])
             first = each.get((provider, "MSE, first 20 windows"))
-            cells.append(
-                f"{late:.3g}" + ("" if first is None else f" ({statistics.mean(first):.3g})")
-            )
+            cell = f"{late:.3g}" + ("" if first is None else f" ({statistics.mean(first):.3g})")
+            held = each.get((provider, "80 % intervals hold, last third"))
+            cells.append(cell + ("" if held is None else f", {100 * statistics.mean(held):.0f} %"))
         lines.append(f"| {case} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -3,10 +3,10 @@
     python benchmarks/drift_stream.py [--case NAME ...] [--seeds 3]
 
 Forecast six rows (of the data sets more), then reveal them, to the end. Made-up series move once:
-the level, a trend, the phase of the season, its length. Beside ``update``: the same without the
+the level, a trend, the season's phase, its length, its noise. Beside ``update``: the same without the
 seasonal memory, what only reads on (``learn=False``), a new fit before the last part, and the last
 season repeated. MSE in units of the training part's variance, of the first windows after the move
-and of the last third.
+and of the last third, and how many values the intervals of 80 % hold there.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ def wandering(seed: int) -> Array:
     return y
 
 
-def cycles(seed: int, length: int = 24, phase: float = 0.0) -> Array:
+def cycles(seed: int, length: int = 24, phase: float = 0.0, noise: float = 0.3) -> Array:
     moved = np.arange(ROWS) >= FITTED
     angle = np.cumsum(2 * np.pi / np.where(moved, length, 24)) + phase * moved
-    return 3 * np.sin(angle) + 0.3 * np.random.default_rng(seed).normal(size=ROWS)
+    size = np.where(moved, noise, 0.3)
+    return 3 * np.sin(angle) + size * np.random.default_rng(seed).normal(size=ROWS)
 
 
 MOVED = (np.arange(ROWS) - FITTED).clip(0)
@@ -44,6 +45,7 @@ MADE: dict[str, Callable[[int], Array]] = {
     "trend, 3 % of a standard deviation a row": lambda seed: wandering(seed) + 0.05 * MOVED,
     "phase of the season": lambda seed: cycles(seed, phase=2.0),
     "length of the season": lambda seed: cycles(seed, length=19),
+    "three times the noise around a season": lambda seed: cycles(seed, noise=0.9),
 }
 # Rows, of which half are fitted; rows ahead; look-back; the season that the floor repeats.
 REAL = {
@@ -55,17 +57,20 @@ SETTINGS: dict[str, Any] = {"use_network": False, "progress": False}
 
 
 def stream(forecaster: TitansForecaster, y: Array, first: int, learn: Any) -> Array:
-    """Squared errors of forecasts one after the other, a number each."""
-    ahead, errors = forecaster.prediction_length, []
+    """Of forecasts one after the other: squared error, and what 80 % intervals hold, ``(n, 2)``."""
+    ahead, found = forecaster.prediction_length, []
     for origin in range(first, len(y) - ahead + 1, ahead):
         rows = y[origin : origin + ahead]
-        errors.append(np.nanmean(np.square(forecaster.predict() - rows)))
+        low, high = np.moveaxis(forecaster.predict_interval(0.8)[..., 0, :], -1, 0)
+        known = ~np.isnan(rows)
+        held = ((low <= rows) & (rows <= high))[known].mean() if known.any() else np.nan
+        found.append([np.nanmean(np.square(forecaster.predict() - rows)), held])
         forecaster.update(rows, learn=learn)
-    return np.array(errors)
+    return np.array(found)
 
 
 def run(case: str, seed: int) -> dict[str, Array]:
-    """By provider, the squared errors from the move on."""
+    """By provider, what `stream` finds from the move on; of the floor the errors alone."""
     if case in MADE:
         y, fitted, ahead, context, season = MADE[case](seed)[:, None], FITTED, 6, 48, 24
     else:
@@ -90,7 +95,7 @@ def run(case: str, seed: int) -> dict[str, Array]:
     last = [y[o - b : o - b + ahead] for o, b in zip(origins, before, strict=True)]
     truth = [y[o : o + ahead] for o in origins]
     found["last season"] = np.array(
-        [np.nanmean(np.square(a - b)) for a, b in zip(last, truth, strict=True)]
+        [[np.nanmean(np.square(a - b))] for a, b in zip(last, truth, strict=True)]
     )
     return found
 
@@ -106,9 +111,11 @@ def main() -> None:
             for provider, errors in run(case, seed).items():
                 whole = provider != "fitted anew"
                 third = len(errors) // 3 if whole else len(errors)
-                scores = {"MSE, last third": errors[-third:].mean()}
+                scores = {"MSE, last third": errors[-third:, 0].mean()}
                 if whole:
-                    scores["MSE, first 20 windows"] = errors[:20].mean()
+                    scores["MSE, first 20 windows"] = errors[:20, 0].mean()
+                if errors.shape[1] > 1:
+                    scores["80 % intervals hold, last third"] = np.nanmean(errors[-third:, 1])
                 for metric, value in scores.items():
                     rows.append(
                         {"case": case, "provider": provider, "metric": metric,

@@ -39,6 +39,7 @@ def outlook(
         np.full(channels, gap),
         block.scale,
         np.ones((channels, P)),
+        np.ones((channels, 1)),
     )
 
 

@@ -22,6 +22,7 @@ from titans_ts.network import ForecastNetwork
 from titans_ts.seasonal_memory import Profile, SeasonalMemory
 from titans_ts.shares import Asked
 from titans_ts.validation_walk import remember
+from titans_ts.widths import Widths
 from titans_ts.windows import PATCHES_AT_ONCE, Array, PatchClock, patches_ending
 
 
@@ -59,6 +60,8 @@ class Stream:
         What the seasonal memory holds; None where it is not used.
     asked : Asked
         How the seasonal memory's forecasts have done since the fit.
+    widths : Widths
+        What intervals have held since the fit.
     past : ndarray of shape (n, Kp)
         The last rows of past covariates, scaled, as many as a window has.
     static : ndarray of shape (Ks,)
@@ -77,6 +80,7 @@ class Stream:
     memory: BackboneState | None
     profile: Profile | None
     asked: Asked
+    widths: Widths
     past: Array
     static: Array
 
@@ -119,6 +123,7 @@ class Stream:
             memory=None,
             profile=None if seasonal is None else seasonal.begin(filled, known),
             asked=Asked.nothing(len(channel)),
+            widths=Widths.nothing(len(channel)),
             past=past[-length:].copy(),
             static=static,
         )

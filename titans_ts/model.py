@@ -26,6 +26,7 @@ from titans_ts.relative import Relative
 from titans_ts.scaler import Scaler
 from titans_ts.seasonal_memory import SeasonalMemory
 from titans_ts.shortness import Shortness
+from titans_ts.widths import COVERAGE
 from titans_ts.windows import Array, PatchClock, normalise
 
 _WINDOWS_AT_ONCE = 1024  # that the network forecasts
@@ -141,6 +142,7 @@ class Model:
         )
         if fits_on(learn):
             self._weigh_memory(stream, linear)
+            self._measure_widths(stream, linear)
 
     def _weigh_memory(self, stream: Stream, linear: LinearPart) -> None:
         """Hear what came of the last answer of the seasonal memory, and ask it the next."""
@@ -160,6 +162,19 @@ class Model:
             recollected = self.recollect(ahead, context, [stream], whole=True)
             asked = asked.ask(stream.position, ahead, recollected - ahead)
         stream.asked = asked
+
+    def _measure_widths(self, stream: Stream, linear: LinearPart) -> None:
+        """Hear what came of the last interval that was noted, and note the next."""
+        widths, after = stream.widths, linear.prediction_length
+        since = stream.position - widths.position
+        if widths.position >= 0 and since < after:
+            return
+        if widths.position >= 0 and since == after:  # else rows were passed over
+            widths = widths.told(stream.last_rows(after))
+        stream.widths = widths  # which the next one has already
+        (outlook,) = self.look_ahead([stream], linear, after)
+        half = np.where(stream.gap[:, None], np.nan, outlook.half_width(COVERAGE)[0])
+        stream.widths = widths.note(stream.position, outlook.point, half)
 
     def look_ahead(self, streams: Sequence[Stream], linear: LinearPart, rows: int) -> list[Outlook]:
         """Forecast from where the streams stand: an outlook each, with the channels learned."""
@@ -181,8 +196,9 @@ class Model:
                 seen = normalise(stream.seen_window(self.clock.context_length))[1]
                 scale = np.where(stream.gap[:, None] > 0, seen, blocks[0].scale)
                 growth = self.shortness.of(stream.rows_since_begun(linear.context_length))
+                width = stream.widths.factor[:, None]
                 outlooks[i] = Outlook(
-                    blocks, self.levels, errors, rows, to_mean, stream.gap, scale, growth
+                    blocks, self.levels, errors, rows, to_mean, stream.gap, scale, growth, width
                 )
         return [outlook for outlook in outlooks if outlook is not None]
 

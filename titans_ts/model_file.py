@@ -27,13 +27,14 @@ from titans_ts.seasonal_memory import Profile, SeasonalMemory
 from titans_ts.shares import Asked
 from titans_ts.shortness import Shortness
 from titans_ts.standing import Standing
+from titans_ts.widths import Widths
 from titans_ts.windows import PatchClock
 
 if TYPE_CHECKING:
     from titans_ts.forecaster import TitansForecaster
 
 KIND = "TitansForecaster"
-LAYOUT_VERSION = 7  # of the tree below; one more whenever a field changes its name or meaning
+LAYOUT_VERSION = 8  # of the tree below; one more whenever a field changes its name or meaning
 
 
 def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) -> None:
@@ -75,7 +76,7 @@ def save_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
             vars(stream)
             | {"memory": None if stream.memory is None else state_to_dict(stream.memory)}
             | {"profile": None if stream.profile is None else vars(stream.profile)}
-            | {"asked": vars(stream.asked)}
+            | {"asked": vars(stream.asked), "widths": vars(stream.widths)}
             for stream in standing.streams.values()
         ],
     }
@@ -104,7 +105,7 @@ def load_forecaster(forecaster: TitansForecaster, path: str | os.PathLike[str]) 
             **stored
             | {"memory": None if stored["memory"] is None else state_from_dict(stored["memory"])}
             | {"profile": None if stored["profile"] is None else Profile(**stored["profile"])}
-            | {"asked": Asked(**stored["asked"])}
+            | {"asked": Asked(**stored["asked"]), "widths": Widths(**stored["widths"])}
         )
         for stored in tree["streams"]
     ]

@@ -66,6 +66,8 @@ class Outlook:
         Of the last windows that were seen: those that a forecast rolls on from are too smooth.
     growth : ndarray of shape (K, P)
         What widths are multiplied by, for windows that have begun within the look-back.
+    width : ndarray of shape (K, 1)
+        The same, for what errors have been since the fit.
     """
 
     blocks: Sequence[Block]
@@ -76,6 +78,7 @@ class Outlook:
     gap: np.ndarray
     scale: Array
     growth: Array
+    width: Array
 
     @property
     def point(self) -> Array:
@@ -104,20 +107,27 @@ class Outlook:
         ValueError
             There are too few validation windows to vouch for such a coverage.
         """
+        half, count = self.half_width(coverage)
+        if np.isnan(half).any():
+            raise ValueError(
+                f"coverage {coverage:g} needs more validation windows than the {count} there are, "
+                f"which vouch for at most {count / (count + 1):.3g}. Fit with a larger "
+                "validation_size."
+            )
+        widths = self._from_point(lambda _: half[:, None])
+        return (2 * self.point[:, None] - widths)[:, 0], widths[:, 0]
+
+    def half_width(self, coverage: float) -> tuple[Array, int]:
+        """Half of the interval over one block ``(K, P)``, NaN where too few windows vouch for it.
+
+        Also, how many windows there are where they are fewest.
+        """
         size = np.sort(np.abs(self.errors), axis=0)  # NaN last
         count = (~np.isnan(size)).sum(axis=0)
         rank = np.ceil(coverage * (count + 1) - 1e-9).astype(int)
-        if (rank > count).any():
-            most = count.min() / (count.min() + 1)
-            raise ValueError(
-                f"coverage {coverage:g} needs more validation windows than the {count.min()} there "
-                f"are, which vouch for at most {most:.3g}. Fit with a larger validation_size."
-            )
-        half = np.take_along_axis(size, rank[None] - 1, axis=0)  # (1, K or 1, P)
-        half = np.broadcast_to(half[0], self.blocks[0].point.shape)
-        half = half * self.scale * self.growth
-        widths = self._from_point(lambda _: half[:, None])
-        return (2 * self.point[:, None] - widths)[:, 0], widths[:, 0]
+        half = np.take_along_axis(size, np.minimum(rank, len(size))[None] - 1, axis=0)[0]
+        half = np.where(rank > count, np.nan, half)  # (K or 1, P)
+        return np.asarray(half * self.scale * self.growth * self.width), int(count.min())
 
     def paths(self, n_paths: int, generator: np.random.Generator) -> Array:
         """Sample paths ``(K, n_paths, H)``: the quantiles are their margins, the past their joints.
@@ -160,7 +170,7 @@ class Outlook:
 
     def _fan(self, block: Block) -> Array:
         """Distances of a block's quantiles from its point forecast, ``(K, Q, P)``."""
-        widened = self.scale / block.scale * self.growth
+        widened = self.scale / block.scale * self.growth * self.width
         return (block.quantiles - block.point[:, None]) * widened[:, None]
 
     @property

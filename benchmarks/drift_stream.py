@@ -3,7 +3,7 @@
     python benchmarks/drift_stream.py [--case NAME ...] [--seeds 3]
 
 Forecast six rows (of the data sets more), then reveal them, to the end. Made-up series move once:
-the level, a trend, the season's phase, its length, its noise. Beside ``update``: the same without the
+level, trend, the season's phase, its length, its noise. Beside ``update``: the same without the
 seasonal memory, what only reads on (``learn=False``), a new fit before the last part, and the last
 season repeated. MSE in units of the training part's variance, of the first windows after the move
 and of the last third, and how many values the intervals of 80 % hold there.

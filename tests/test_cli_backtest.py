@@ -137,6 +137,7 @@ def test_a_long_table_is_backtested_series_by_series(data, tmp_path):
         )
         found = json.loads(stdout)
         assert found["channels"] == ["Seattle", "elsewhere", "x"]
+        assert found["not_scored"] == ["elsewhere"]
         assert "says nothing about 'elsewhere'" in stderr
         written = pl.read_csv(tmp_path / "out.csv")
         assert written["unique_id"].unique(maintain_order=True).to_list() == ["Seattle", "x"]

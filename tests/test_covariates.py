@@ -96,6 +96,21 @@ def test_irrelevant_covariates_are_refused_in_most_seeds_and_do_no_harm_in_any()
     assert max(gains) < 0.05
 
 
+def test_covariates_that_help_are_used_beside_others_that_do_not():
+    rng = np.random.default_rng(5)
+    t = np.arange(700)
+    slow = np.column_stack([np.sin(t / 50), np.cos(t / 50)])
+    walks = np.stack([rng.normal(size=700).cumsum() / 5 for _ in range(8)], axis=1)
+    y = slow[:, 0] + rng.normal(size=700)
+    settings = {**LINEAR, "prediction_length": 14, "future_covariates": tuple(range(1, 11))}
+    fitted = TitansForecaster(**settings).fit(np.column_stack([y, slow, walks]))
+    covariates = fitted.model_.covariates
+    assert covariates.future_gain > 0.05
+    (effects,) = covariates.weights / covariates.future.scale
+    assert effects[0] > 0.3
+    assert np.count_nonzero(effects) < 10
+
+
 def test_refused_covariates_change_nothing_at_all():
     table = sales(500)
     table["dull"] = 3.0

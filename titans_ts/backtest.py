@@ -125,8 +125,11 @@ def backtest(
     if result.left_out:
         few = ", ".join(map(repr, result.left_out[:5])) + ", ..." * (len(result.left_out) > 5)
         warnings.warn(
-            f"the backtest says nothing about {few}: no row to learn from before a cutoff, or no "
-            "target behind one. Fewer n_windows or a shorter step may help.",
+            f"the backtest says nothing about {few}: {len(result.left_out)} of {len(names)} have "
+            "no row to learn from before a cutoff, or no target behind one. Cutoffs are moments "
+            "that all share, counted back from the latest row: series that ended earlier are "
+            "scored with more n_windows or a longer step, or by a backtest of those that end "
+            "together.",
             UserWarning,
             stacklevel=2,
         )

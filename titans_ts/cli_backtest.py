@@ -147,6 +147,7 @@ def facts_of(result: BacktestResult) -> dict[str, Any]:
         "n_fits": result.n_fits,
         "season_length": result.season_length,
         "channels": [str(name) for name in result.channels],
+        "not_scored": [str(name) for name in result.left_out],
         "models": rows(result.summary()),
         "by_channel": rows(result.summary(by_channel=True)),
     }

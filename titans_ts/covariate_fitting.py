@@ -19,6 +19,9 @@ from titans_ts.past_effect import PastEffect, PastWindows, fit_past
 from titans_ts.validation_gain import thin, validation_gain, window_losses
 from titans_ts.windows import Array
 
+# Share of the squared error that some of the covariates must save: the rows that tell were asked
+# which ones to take.
+_LEAST_GAIN_OF_SOME = 0.02
 _SCORED_NUMBERS = 20_000_000  # of validation windows that say whether future covariates help
 
 
@@ -60,8 +63,12 @@ def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int])
     width = len(future.level)
     weights, shared = np.zeros((len(column), width)), np.zeros((int(column.max()) + 1, width))
     gain = 0.0
-    if width:
-        found = estimate_future(z, known_ahead, trained, column, look_backs[-1], prediction_length)
+    for few in (False, True)[: min(width, 2)]:  # all together or, if they do not help, some
+        found = estimate_future(
+            z, known_ahead, trained, column, look_backs[-1], prediction_length, few
+        )
+        if not found[0].any():
+            continue
         less = Channels.join(less_effects(z, known_ahead, found[0]), trained)
         alternative = choose_linear(less, look_backs, prediction_length, choice.drifts)
         before = max(linear.context_length, alternative[0].context_length)
@@ -76,10 +83,13 @@ def fit_covariates(panel: Panel, in_domain: InDomain, look_backs: Sequence[int])
             window_losses(less, alternative[0], origins),
             rare=True,
         )
-        if not gain:
-            _warn_of_unjudged(panel, rows_ahead, n_train)
-        else:
+        if gain < few * _LEAST_GAIN_OF_SOME:
+            gain = 0.0
+        if gain:
             channels, (linear, choice), (weights, shared) = less, alternative, found
+            break
+    if width and not gain:
+        _warn_of_unjudged(panel, rows_ahead, n_train)
 
     rows_seen = [scaler.relative_past(s.past) for scaler, s in own]
     past, seen = scale_covariates(rows_seen, n_train, padding)

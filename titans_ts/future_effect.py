@@ -8,6 +8,7 @@ was to be expected instead of levels. The filter is fitted on ``z - F B`` in tur
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,7 @@ def estimate_future(
     column: np.ndarray,
     longest: int,
     prediction_length: int,
+    few: bool = False,
 ) -> tuple[Array, Array]:
     """Estimate B on training rows; choose penalties on validation.
 
@@ -66,6 +68,8 @@ def estimate_future(
         Target column of each channel.
     longest, prediction_length : int
         Rows of the longest look-back, and ahead.
+    few : bool
+        Leave out covariates that validation does not miss.
 
     Returns
     -------
@@ -97,7 +101,8 @@ def estimate_future(
         for c in range(n_columns):
             members = [k for k in moments if column[k] == c]
             if members:
-                shared[c], own = _search([moments[k] for k in members])
+                chosen_ones = [moments[k] for k in members]
+                shared[c], own = _search(_some(chosen_ones) if few else chosen_ones)
                 weights[(column == c) & varies] = shared[c]
                 if len(raw) <= _MOST_OWN_EFFECTS:  # of what it has seen; else that on all
                     seen = [
@@ -175,8 +180,7 @@ def _search(moments: Sequence[_Moments]) -> tuple[Array, list[Array]]:
     The former are for series that were not fitted, and of those that have none of their own.
     """
     none = np.zeros(len(moments[0].all) - 1)
-    power = [(m.halves[0] + m.halves[1])[-1, -1] / 2 for m in moments]
-    counts = [1 / max(p, 1.0) for p in power]
+    counts = _counts(moments)
 
     def errors(effects: Sequence[Array]) -> Array:
         found = np.zeros(2)
@@ -208,6 +212,59 @@ def _search(moments: Sequence[_Moments]) -> tuple[Array, list[Array]]:
     if best["each"] < (1 - LEAST_GAIN) * without.sum():
         return common, found
     return none, [none] * len(moments)
+
+
+def _counts(moments: Sequence[_Moments]) -> list[float]:
+    """What each channel counts: one that is forecast badly must not decide for all."""
+    return [1 / max((m.halves[0] + m.halves[1])[-1, -1] / 2, 1.0) for m in moments]
+
+
+def _some(moments: Sequence[_Moments]) -> list[_Moments]:
+    """Moments of which covariates that do not help count as zeros: backward elimination.
+
+    Of all channels together. The one that is missed least is left out next, as long as the error of
+    validation does not grow for it: sine and cosine help together, and would not be found one by
+    one.
+    """
+    counts = _counts(moments)
+    halves = [np.sum([n * m.halves[i] for n, m in zip(counts, moments, strict=True)], axis=0)
+              for i in (0, 1)]  # fmt: skip
+    totals = [np.sum([getattr(m, kind) for m in moments], axis=0) for kind in ("next", "all")]
+
+    def error(taken: np.ndarray) -> float:
+        """Of validation, as a share of that without covariates; the worse half counts twice."""
+        losses = []
+        for total, penalty in itertools.product(totals, _PENALTIES):
+            v = np.append(-_ridge(_only(total, taken), penalty), 1.0)
+            shares = [v @ half @ v / max(half[-1, -1], 1e-12) for half in halves]
+            losses.append(sum(shares) + max(shares))
+        return float(min(losses))
+
+    taken = np.ones(len(totals[0]), dtype=bool)
+    best = error(taken)
+    while taken.sum() > 2:  # the target is the last
+        without = {}
+        for j in np.flatnonzero(taken[:-1]).tolist():
+            fewer = taken.copy()
+            fewer[j] = False
+            without[j] = error(fewer)
+        j = min(without, key=lambda j: without[j])
+        if without[j] > best + LEAST_GAIN:
+            break
+        taken[j], best = False, min(best, without[j])
+    return [
+        _Moments(
+            _only(m.next, taken),
+            _only(m.all, taken),
+            (_only(m.halves[0], taken), _only(m.halves[1], taken)),
+        )
+        for m in moments
+    ]
+
+
+def _only(products: Array, taken: np.ndarray) -> Array:
+    """Products of some; zero those of all others."""
+    return np.where(taken[:, None] & taken, products, 0.0)
 
 
 def _ridge(products: Array, penalty: float, toward: Array | float = 0.0) -> Array:

@@ -124,6 +124,8 @@ class Outlook:
         """
         size = np.sort(np.abs(self.errors), axis=0)  # NaN last
         count = (~np.isnan(size)).sum(axis=0)
+        if not len(size):
+            return np.full(self.blocks[0].point.shape, np.nan), 0
         rank = np.ceil(coverage * (count + 1) - 1e-9).astype(int)
         half = np.take_along_axis(size, np.minimum(rank, len(size))[None] - 1, axis=0)[0]
         half = np.where(rank > count, np.nan, half)  # (K or 1, P)

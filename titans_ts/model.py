@@ -142,7 +142,6 @@ class Model:
         )
         if fits_on(learn):
             self._weigh_memory(stream, linear)
-            self._measure_widths(stream, linear)
 
     def _weigh_memory(self, stream: Stream, linear: LinearPart) -> None:
         """Hear what came of the last answer of the seasonal memory, and ask it the next."""
@@ -163,18 +162,19 @@ class Model:
             asked = asked.ask(stream.position, ahead, recollected - ahead)
         stream.asked = asked
 
-    def _measure_widths(self, stream: Stream, linear: LinearPart) -> None:
-        """Hear what came of the last interval that was noted, and note the next."""
-        widths, after = stream.widths, linear.prediction_length
-        since = stream.position - widths.position
-        if widths.position >= 0 and since < after:
-            return
-        if widths.position >= 0 and since == after:  # else rows were passed over
-            widths = widths.told(stream.last_rows(after))
-        stream.widths = widths  # which the next one has already
-        (outlook,) = self.look_ahead([stream], linear, after)
-        half = np.where(stream.gap[:, None], np.nan, outlook.half_width(COVERAGE)[0])
-        stream.widths = widths.note(stream.position, outlook.point, half)
+    def measure_widths(self, streams: Sequence[Stream], linear: LinearPart) -> None:
+        """Hear what came of the last intervals that were noted, and note the next."""
+        after, due = linear.prediction_length, []
+        for stream in streams:
+            noted = stream.widths.position
+            if noted >= 0 and stream.position - noted < after:
+                continue
+            if noted >= 0 and stream.position - noted == after:  # else rows were passed over
+                stream.widths = stream.widths.told(stream.last_rows(after))
+            due.append(stream)
+        for stream, outlook in zip(due, self.look_ahead(due, linear, after), strict=True):
+            half = np.where(stream.gap[:, None], np.nan, outlook.half_width(COVERAGE)[0])
+            stream.widths = stream.widths.note(stream.position, outlook.point, half)
 
     def look_ahead(self, streams: Sequence[Stream], linear: LinearPart, rows: int) -> list[Outlook]:
         """Forecast from where the streams stand: an outlook each, with the channels learned."""

@@ -122,12 +122,14 @@ class Outlook:
 
         Also, how many windows there are where they are fewest.
         """
-        size = np.sort(np.abs(self.errors), axis=0)  # NaN last
+        size = np.abs(self.errors)
         count = (~np.isnan(size)).sum(axis=0)
         if not len(size):
             return np.full(self.blocks[0].point.shape, np.nan), 0
         rank = np.ceil(coverage * (count + 1) - 1e-9).astype(int)
-        half = np.take_along_axis(size, np.minimum(rank, len(size))[None] - 1, axis=0)[0]
+        place = np.minimum(rank, len(size)) - 1
+        size = np.partition(size, np.unique(place), axis=0)  # NaN last
+        half = np.take_along_axis(size, place[None], axis=0)[0]
         half = np.where(rank > count, np.nan, half)  # (K or 1, P)
         return np.asarray(half * self.scale * self.growth * self.width), int(count.min())
 

@@ -61,16 +61,19 @@ class Standing:
         given = {each.key: each for each in panel.series}
         in_turn = [given[key] for key in standing.streams if key in given]
         for t in range(max(len(each.values) for each in in_turn)):
-            for each in in_turn:
-                if t < len(each.values):
-                    row = replace(
-                        each,
-                        values=each.values[t : t + 1],
-                        past=each.past[t : t + 1],
-                        future=each.future[t : t + 1],
-                    )
-                    stream, scaler = standing.streams[each.key], scalers[each.key]
-                    model.observe(stream, scaler, row, standing.linear, learn=learn)
+            moved = [each for each in in_turn if t < len(each.values)]
+            for each in moved:
+                row = replace(
+                    each,
+                    values=each.values[t : t + 1],
+                    past=each.past[t : t + 1],
+                    future=each.future[t : t + 1],
+                )
+                stream, scaler = standing.streams[each.key], scalers[each.key]
+                model.observe(stream, scaler, row, standing.linear, learn=learn)
+            if fits_on(learn):
+                streams = [standing.streams[each.key] for each in moved]
+                model.measure_widths(streams, standing.linear)
         standing.ends |= {each.key: each.last_time for each in panel.series if len(each.values)}
         return standing
 
